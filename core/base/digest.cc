@@ -1,0 +1,73 @@
+#include "core/base/digest.h"
+
+#include <openssl/evp.h>
+#include <xxhash.h>
+
+#include "absl/strings/escaping.h"
+
+namespace reprise {
+
+std::string ToHex(const Digest& digest) { return absl::BytesToHexString(AsText(digest)); }
+
+struct DigestBuilder::Impl {
+  struct Free {
+    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+  };
+  std::unique_ptr<EVP_MD_CTX, Free> context{EVP_MD_CTX_new()};
+
+  void Update(ByteView bytes) { EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()); }
+
+  void UpdateSized(ByteView bytes) {
+    const uint64_t size = bytes.size();
+    Update(ByteView(reinterpret_cast<const uint8_t*>(&size), sizeof(size)));
+    Update(bytes);
+  }
+};
+
+DigestBuilder::DigestBuilder() : impl_(std::make_unique<Impl>()) {
+  EVP_DigestInit_ex(impl_->context.get(), EVP_sha256(), nullptr);
+}
+
+DigestBuilder::~DigestBuilder() = default;
+
+DigestBuilder& DigestBuilder::Add(absl::string_view tag, ByteView value) {
+  impl_->UpdateSized(AsBytes(tag));
+  impl_->UpdateSized(value);
+  return *this;
+}
+
+DigestBuilder& DigestBuilder::Add(absl::string_view tag, absl::string_view value) {
+  return Add(tag, AsBytes(value));
+}
+
+DigestBuilder& DigestBuilder::Add(absl::string_view tag, const Digest& value) {
+  return Add(tag, ByteView(value));
+}
+
+DigestBuilder& DigestBuilder::Add(absl::string_view tag, absl::Span<const TokenId> ids) {
+  return Add(tag,
+             ByteView(reinterpret_cast<const uint8_t*>(ids.data()), ids.size() * sizeof(TokenId)));
+}
+
+DigestBuilder& DigestBuilder::AddInt(absl::string_view tag, int64_t value) {
+  return Add(tag, ByteView(reinterpret_cast<const uint8_t*>(&value), sizeof(value)));
+}
+
+Digest DigestBuilder::Finish() {
+  Digest digest;
+  EVP_DigestFinal_ex(impl_->context.get(), digest.data(), nullptr);
+  return digest;
+}
+
+Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts) {
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state(XXH3_createState());
+  XXH3_128bits_reset(state.get());
+  for (ByteView part : parts) XXH3_128bits_update(state.get(), part.data(), part.size());
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  return {hash.low64, hash.high64};
+}
+
+}  // namespace reprise

@@ -1,0 +1,55 @@
+// SHA-256 digests over tagged, length-prefixed fields, and XXH3-128 checksums.
+//
+// Threading  a DigestBuilder is used by one thread; the functions are pure.
+// Source     FIPS 180-4 through libcrypto; XXH3 through libxxhash.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/base/bytes.h"
+#include "core/base/ids.h"
+
+namespace reprise {
+
+using Digest = std::array<uint8_t, 32>;
+
+std::string ToHex(const Digest& digest);
+
+// Hashes a list of fields. Each field is its tag and its bytes, both prefixed
+// by their length, so no two different field lists hash the same input.
+class DigestBuilder {
+ public:
+  DigestBuilder();
+  ~DigestBuilder();
+  DigestBuilder(const DigestBuilder&) = delete;
+  DigestBuilder& operator=(const DigestBuilder&) = delete;
+
+  DigestBuilder& Add(absl::string_view tag, ByteView value);
+  DigestBuilder& Add(absl::string_view tag, absl::string_view value);
+  DigestBuilder& Add(absl::string_view tag, const Digest& value);
+  DigestBuilder& Add(absl::string_view tag, absl::Span<const TokenId> ids);
+  DigestBuilder& AddInt(absl::string_view tag, int64_t value);
+
+  // The digest of everything added so far; the builder must not be used after.
+  Digest Finish();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+struct Checksum128 {
+  uint64_t low = 0;
+  uint64_t high = 0;
+  bool operator==(const Checksum128&) const = default;
+};
+
+// XXH3-128 of the views read one after the other.
+Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts);
+
+}  // namespace reprise

@@ -1,0 +1,92 @@
+// PrefixIndex finds, token for token, the longest cached prefix of a prompt.
+//
+// A radix tree whose edges are nodes of `node_tokens` ids (16 for blocks in
+// memory, 64 for durable segments); only a leaf may hold fewer. Each node
+// carries the caller's 64-bit value (a BlockId, a segment's record number). Ids
+// are kept and compared: nothing is hashed, nothing is trusted.
+//
+// Children of a node are ordered by their ids, so the child that shares the
+// longest beginning with the query is a neighbour of the query's place.
+//
+// Threading  not thread-safe; the engine thread owns it.
+// Source     radix tree over token spans: Zheng et al. 2023, arXiv 2312.07104.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "core/base/ids.h"
+
+namespace reprise {
+
+class PrefixIndex {
+ public:
+  using NodeId = uint64_t;  // never reused
+  static constexpr NodeId kRoot = 0;
+
+  struct Hit {
+    NodeId node = 0;
+    uint64_t value = 0;
+    int32_t tokens = 0;  // usable from this node, 1..node's token count
+  };
+
+  struct Match {
+    std::vector<Hit> hits;  // from the front; all but the last are whole nodes
+    int32_t tokens = 0;     // sum over hits
+  };
+
+  explicit PrefixIndex(int32_t node_tokens);
+  ~PrefixIndex();
+
+  // The longest prefix of `ids` in the tree; does not change recency.
+  Match Find(absl::Span<const TokenId> ids) const;
+
+  // The child of `parent` (kRoot or a full node) holding exactly `ids`, if any.
+  std::optional<NodeId> FindChild(NodeId parent, absl::Span<const TokenId> ids) const;
+
+  // Adds a child; 1 <= ids.size() <= node_tokens. A child with the same ids is
+  // kept and its id returned with `inserted` false (the value is not replaced).
+  struct Inserted {
+    NodeId node = 0;
+    bool inserted = false;
+  };
+  Inserted Insert(NodeId parent, absl::Span<const TokenId> ids, uint64_t value);
+
+  // Removes a leaf and returns its value. A node with children stays (nullopt).
+  std::optional<uint64_t> Remove(NodeId node);
+
+  uint64_t value(NodeId node) const;
+  NodeId parent(NodeId node) const;
+  absl::Span<const TokenId> ids(NodeId node) const;
+  bool Contains(NodeId node) const;
+  bool IsLeaf(NodeId node) const;
+
+  // Marks a node as used at logical time `tick`.
+  void Touch(NodeId node, uint64_t tick);
+
+  // Leaves, least recently used first, at most `limit`; `accept` filters by value.
+  template <typename Accept>
+  std::vector<NodeId> OldestLeaves(size_t limit, Accept accept) const {
+    std::vector<NodeId> found;
+    for (NodeId node : LeavesByAge()) {
+      if (found.size() >= limit) break;
+      if (accept(value(node))) found.push_back(node);
+    }
+    return found;
+  }
+
+  size_t size() const;           // nodes, the root apart
+  int64_t total_tokens() const;  // ids in all nodes
+
+ private:
+  struct Node;
+  struct State;
+  std::vector<NodeId> LeavesByAge() const;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace reprise

@@ -1,0 +1,58 @@
+// ModelConfig is the shape of a decoder-only transformer, read from a model's
+// own files and never assumed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/base/digest.h"
+
+namespace reprise {
+
+enum class Architecture { kGpt2, kLlama };
+enum class Dtype { kFloat32, kBfloat16 };
+
+int DtypeBytes(Dtype dtype);
+const char* DtypeName(Dtype dtype);  // "fp32", "bf16"
+
+// Rotary position embedding. Source: Su et al. 2021, arXiv 2104.09864; the
+// scaling variants follow Hugging Face transformers' modeling_rope_utils.
+struct RopeConfig {
+  enum class Scaling { kNone, kLinear, kDynamic, kYarn, kLlama3 };
+  double theta = 10000.0;
+  int32_t dimensions = 0;  // rotated part of head_dim
+  Scaling scaling = Scaling::kNone;
+  double factor = 1.0;
+  double low_frequency_factor = 1.0;   // llama3
+  double high_frequency_factor = 4.0;  // llama3
+  double beta_fast = 32.0;             // yarn
+  double beta_slow = 1.0;              // yarn
+  double attention_factor = 0.0;       // yarn; 0: derived from factor
+  int32_t original_context = 0;        // yarn, llama3
+};
+
+struct ModelConfig {
+  std::string name;  // general.name or the folder's name
+  Architecture architecture = Architecture::kLlama;
+  int32_t num_layers = 0;
+  int32_t hidden_size = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t intermediate_size = 0;
+  int32_t vocabulary_size = 0;
+  int32_t context_length = 0;
+  double norm_epsilon = 1e-5;
+  bool tied_embeddings = false;
+  RopeConfig rope;  // Llama only
+
+  // kInvalidArgument naming the field, its value and the limit.
+  absl::Status Validate() const;
+
+  // Adds every field that decides a KV value, tagged.
+  void AddTo(DigestBuilder& builder) const;
+};
+
+}  // namespace reprise

@@ -1,0 +1,85 @@
+// ModelRunner advances sequences by one step on one device.
+//
+// The engine hands over a StepBatch and gets one sampled token for each
+// sequence that asked. No tensor type crosses this header, so the engine builds
+// and tests without a model. KV that persists crosses as bytes, one block at a
+// time, in the layout [layer][K, V][kv_head][kBlockTokens][head_dim] of the KV
+// dtype, zero past the block's token count.
+//
+// Real: core/model/cpu_runner.h. Fake: tests/fakes/scripted_runner.h.
+// Units      *_bytes is memory of the runner's device.
+// Threading  not thread-safe; the engine thread owns the runner.
+// Exactness  KV and logits of a position are a pure function of the weights,
+//            the ids up to it and numerics_id(): never of batch mates, chunk
+//            borders or thread count.
+// Source     block tables: Kwon et al. 2023, arXiv 2309.06180, section 4.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/base/bytes.h"
+#include "core/base/ids.h"
+#include "core/model/sampling.h"
+
+namespace reprise {
+
+// The new tokens of one sequence in a step. Views stay valid for the call.
+struct StepSequence {
+  absl::Span<const TokenId> tokens;       // >= 1 new tokens, in order
+  int32_t start_position = 0;             // position of tokens[0]
+  absl::Span<const BlockId> block_table;  // covers [0, start_position + tokens.size())
+
+  bool sample = false;       // produce the token after the last one
+  bool want_logits = false;  // also return the last token's logits
+  SamplingOptions sampling;
+  SamplingHistory history;
+  absl::Span<const TokenId> banned;
+};
+
+struct StepBatch {
+  std::vector<StepSequence> sequences;
+};
+
+struct StepResult {
+  std::vector<TokenId> tokens;             // [num_sequences]; meaningful where `sample`
+  std::vector<std::vector<float>> logits;  // [num_sequences][vocabulary] where asked, else empty
+};
+
+class ModelRunner {
+ public:
+  virtual ~ModelRunner() = default;
+
+  // Runs one step. On OK, the KV of every input token is in its block.
+  //
+  // Errors
+  //   kInvalidArgument    a shape, position, token or BlockId is out of range;
+  //                       nothing ran.
+  //   kResourceExhausted  out of device memory; the KV of this batch's new
+  //                       tokens is undefined.
+  //   kInternal           device fault; discard the runner.
+  virtual absl::StatusOr<StepResult> Step(const StepBatch& batch) = 0;
+
+  // Copies a block's record out of or into the device; `out`/`in` are exactly
+  // block_bytes() long. kInvalidArgument: unknown block or wrong size.
+  virtual absl::Status ReadBlock(BlockId block, MutableByteView out) const = 0;
+  virtual absl::Status WriteBlock(BlockId block, ByteView in) = 0;
+
+  // Device-side copy of one block (copy on write).
+  virtual absl::Status CopyBlock(BlockId from, BlockId to) = 0;
+
+  virtual int32_t num_blocks() const = 0;
+  virtual int64_t block_bytes() const = 0;
+  virtual int32_t context_length() const = 0;  // positions the model has
+  virtual int32_t vocabulary_size() const = 0;
+
+  // Names everything besides weights and ids that decides the bits: kernel
+  // version, instruction set, weight and KV dtype.
+  virtual const std::string& numerics_id() const = 0;
+};
+
+}  // namespace reprise

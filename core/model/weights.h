@@ -1,0 +1,81 @@
+// Weights of a model as it lies in its files: named tensors over a memory map,
+// dequantised on request.
+//
+// Threading  immutable after loading; DequantizeRows may be called from any thread.
+// Ownership  holds the maps its tensors point into.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/base/bytes.h"
+#include "core/base/digest.h"
+#include "core/base/mapped_file.h"
+
+namespace reprise {
+
+// Element encodings a weight file may use. Source: ggml-common.h block layouts.
+enum class StorageType {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+};
+
+// A row-major tensor whose last dimension is contiguous (and, when quantised,
+// holds whole blocks).
+struct WeightTensor {
+  std::string name;
+  StorageType type = StorageType::kF32;
+  std::vector<int64_t> shape;  // outermost first
+  ByteView bytes;
+
+  int64_t rows() const;     // product of all but the last dimension
+  int64_t columns() const;  // last dimension
+};
+
+class WeightFile {
+ public:
+  WeightFile(std::vector<std::shared_ptr<const MappedFile>> maps,
+             std::vector<WeightTensor> tensors);
+
+  bool Has(const std::string& name) const { return index_.contains(name); }
+
+  // kNotFound names the tensor.
+  absl::StatusOr<const WeightTensor*> Find(const std::string& name) const;
+
+  // Find, and kInvalidArgument naming the tensor when its shape is not `shape`.
+  absl::StatusOr<const WeightTensor*> Find(const std::string& name,
+                                           absl::Span<const int64_t> shape) const;
+
+  const std::vector<WeightTensor>& tensors() const { return tensors_; }
+
+  // SHA-256 over names, types, shapes and bytes of all tensors, in name order.
+  Digest ContentDigest() const;
+
+  // Drops the source pages once everything has been packed.
+  void DropPages() const;
+
+ private:
+  std::vector<std::shared_ptr<const MappedFile>> maps_;
+  std::vector<WeightTensor> tensors_;
+  absl::flat_hash_map<std::string, size_t> index_;
+};
+
+// Writes rows [first, first + count) as fp32 into out[count * columns].
+void DequantizeRows(const WeightTensor& tensor, int64_t first, int64_t count,
+                    absl::Span<float> out);
+
+}  // namespace reprise

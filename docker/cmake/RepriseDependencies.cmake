@@ -1,0 +1,45 @@
+# Finds every dependency in the one order that works beside libtorch:
+# Protobuf and gRPC first (Torch's config would define an empty protobuf target),
+# then the rest, Torch last and only through Torch_DIR (its folder on the prefix
+# path would put its bundled protobuf and fmt headers in front of the system's).
+find_package(Protobuf REQUIRED)
+find_library(RE2_LIBRARY re2 REQUIRED)
+if(NOT TARGET re2::re2)
+  add_library(re2::re2 UNKNOWN IMPORTED GLOBAL)
+  set_target_properties(re2::re2 PROPERTIES IMPORTED_LOCATION ${RE2_LIBRARY})
+  set(re2_FOUND TRUE)
+endif()
+find_package(absl CONFIG REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(spdlog CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+find_package(yaml-cpp CONFIG REQUIRED)
+find_package(CLI11 CONFIG REQUIRED)
+find_package(OpenMP REQUIRED)
+find_package(Threads REQUIRED)
+find_package(GTest REQUIRED)
+if(REPRISE_BUILD_BENCH)
+  find_package(benchmark CONFIG REQUIRED)
+endif()
+
+find_library(ROCKSDB_LIBRARY rocksdb REQUIRED)
+find_library(FAISS_LIBRARY faiss REQUIRED)
+find_library(LAPACK_LIBRARY NAMES lapack liblapack.so.3 REQUIRED)
+find_library(BLAS_LIBRARY NAMES blas libblas.so.3 REQUIRED)
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+find_library(PCRE2_LIBRARY pcre2-8 REQUIRED)
+find_library(HWY_LIBRARY hwy REQUIRED)
+find_library(PROMETHEUS_CORE_LIBRARY prometheus-cpp-core REQUIRED)
+find_library(HTTPLIB_LIBRARY cpp-httplib REQUIRED)
+
+# The Python environment that brings libtorch, the models and google/rpc protos.
+set(REPRISE_VENV ${CMAKE_SOURCE_DIR}/.venv CACHE PATH "Python environment made by docker/setup")
+file(GLOB REPRISE_SITE_PACKAGES ${REPRISE_VENV}/lib/python3*/site-packages)
+
+if(REPRISE_WITH_TORCH)
+  if(NOT Torch_DIR AND NOT CMAKE_PREFIX_PATH)
+    set(Torch_DIR ${REPRISE_SITE_PACKAGES}/torch/share/cmake/Torch)
+  endif()
+  find_package(Torch REQUIRED)
+endif()
