@@ -1,0 +1,123 @@
+// Engine: one thread that owns all sequences, KV blocks and the prefix index,
+// and turns requests into tokens by continuous batching.
+//
+// Life of a request: admission (bounded queue) -> reuse lookup -> plan -> load
+// from the store on I/O threads -> scheduled steps on the ModelRunner -> tokens
+// to the sink -> commit of finished blocks into the index, write-behind to the
+// store, embedding queued.
+//
+// Threading  every public method is safe from any thread.
+// Ownership  the engine owns its runner, store and vector index; the tokenizer,
+//            metrics and clock outlive it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/clock.h"
+#include "core/base/digest.h"
+#include "core/engine/request.h"
+#include "core/model/model_runner.h"
+#include "core/similarity/vector_index.h"
+#include "core/store/kv_store.h"
+#include "core/telemetry/metrics.h"
+#include "core/text/tokenizer.h"
+
+namespace reprise {
+
+struct EngineOptions {
+  int max_queued_requests = 256;   // waiting ones; more are refused
+  int max_running_sequences = 32;  // decoding or prefilling at once
+  int max_batch_tokens = 256;  // rows per step: bounds how long a prefill delays decoding streams
+  RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
+  int semantic_top_k = 1;                     // candidates verified in SEMANTIC mode
+  bool require_full_prefix = true;            // SEMANTIC: a candidate counts only as a whole
+  int64_t max_disk_bytes = int64_t{8} << 30;  // live payload; least recently used leaves go first
+  absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
+  std::string vector_index_path;                       // saved here on flush; empty: not saved
+  bool exact = true;                                   // what replies say of exactness
+};
+
+// Text to unit vector; called on the embedding thread only.
+using EmbedFunction = std::function<absl::StatusOr<std::vector<float>>(const std::string& text)>;
+
+struct EngineParts {
+  std::unique_ptr<ModelRunner> runner;
+  std::unique_ptr<KvStore> store;        // null: the disk tier is off
+  std::unique_ptr<VectorIndex> vectors;  // null: no similarity search
+  EmbedFunction embed;                   // null: no similarity search
+  const Tokenizer* tokenizer = nullptr;
+  Metrics* metrics = nullptr;
+  const Clock* clock = nullptr;
+  Digest identity{};  // namespace: model, tokenizer, numerics, format, tenant
+};
+
+struct ExplainRequest {
+  std::vector<TokenId> prompt;
+  std::string prompt_text;
+};
+
+struct Explanation {
+  int32_t host_tokens = 0;  // usable from memory
+  int32_t disk_tokens = 0;  // usable from the store, the memory part included
+  int32_t ideal_tokens = 0;
+  MissReason miss_reason = MissReason::kNone;
+  ReuseDecision decision = ReuseDecision::kMiss;  // what USE would do now
+  ReuseReason reason = ReuseReason::kNone;
+  absl::Duration predicted_cold_prefill;
+  absl::Duration predicted_warm_prefill;  // load included
+  std::optional<Candidate> nearest;       // by sentence embedding
+  std::vector<TokenId> nearest_ids;       // that prompt's ids
+};
+
+struct CacheStats {
+  int64_t host_block_count = 0;         // in the pool
+  int64_t host_cached_block_count = 0;  // holding indexed KV
+  int64_t host_free_block_count = 0;
+  int64_t host_block_bytes = 0;  // one block
+  int64_t host_cached_tokens = 0;
+  bool disk_enabled = false;
+  StoreStats disk;
+  int64_t disk_cached_tokens = 0;
+  int64_t pending_write_segments = 0;
+  int64_t durable_segments = 0;  // made durable since start
+  int64_t vector_count = 0;
+  int64_t prompt_count = 0;
+  int32_t running_sequences = 0;
+  int32_t queued_requests = 0;
+};
+
+class Engine {
+ public:
+  // Reads the store's records and prompts of `identity` and starts the threads.
+  // A store that fails to list is switched off with a warning in the metrics.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                        EngineParts parts);
+  virtual ~Engine() = default;  // as Drain with no time left
+
+  // kInvalidArgument: empty prompt, prompt + max_output_tokens past the model's
+  // context, a token id out of range; kResourceExhausted: the queue is full or the
+  // prompt can never fit the pool; kUnavailable: draining. Nothing is called on the
+  // sink unless this returns an id for Cancel.
+  virtual absl::StatusOr<SequenceId> Submit(GenerateRequest request, GenerationSink sink) = 0;
+
+  // Stops the sequence within one step; its sink gets kCancelled. Unknown ids are ignored.
+  virtual void Cancel(SequenceId id) = 0;
+
+  virtual absl::StatusOr<Explanation> Explain(const ExplainRequest& request) = 0;
+  virtual CacheStats GetCacheStats() = 0;
+
+  // Refuses new requests, lets running ones finish until `limit` has passed
+  // (then they get kUnavailable), makes all KV durable, saves the vector index.
+  virtual void Drain(absl::Duration limit) = 0;
+
+  // Blocks until all write-behind and embedding work has finished or `limit` has passed.
+  virtual bool WaitUntilIdle(absl::Duration limit) = 0;
+};
+
+}  // namespace reprise

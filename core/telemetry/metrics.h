@@ -1,0 +1,105 @@
+// Metrics: what the server counts, as verbs. All names, labels, help texts and
+// buckets are in metrics.cc.
+//
+// Threading  every method is safe from any thread and does not block.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace reprise {
+
+// One RPC however it ended. The request log line and the counters are both made
+// from this one value, so they always agree.
+struct RequestSummary {
+  std::string request_id;
+  std::string method;  // "Generate"
+  std::string tenant;
+  std::string code;  // "OK", "INVALID_ARGUMENT"
+  std::string finish_reason;
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  int32_t computed_tokens = 0;
+  int32_t output_tokens = 0;
+  int32_t ideal_tokens = 0;
+  int32_t device_tokens = 0;
+  int32_t host_tokens = 0;
+  int32_t disk_tokens = 0;
+  int64_t disk_bytes_read = 0;
+  std::string retrieval_mode;  // "PREFIX", "SEMANTIC", "HYBRID"; empty for RPCs without reuse
+  std::string decision;        // enum names of the reply
+  std::string reason;
+  std::string miss_reason;
+  absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode, total;
+  absl::Duration predicted_load, predicted_prefill, actual_load;
+};
+
+// Fixed facts of this process, exported as reprise_build_info and reprise_model_info.
+struct ServerFacts {
+  std::string version;
+  std::string model;
+  std::string numerics_id;
+  std::string identity;  // hex
+};
+
+// State of the moment, set by the engine thread.
+struct EngineGauges {
+  int64_t queued_requests = 0;
+  int64_t running_sequences = 0;
+  int64_t pool_blocks = 0;
+  int64_t used_blocks = 0;    // referenced by sequences or the cache
+  int64_t cached_blocks = 0;  // indexed
+  int64_t block_bytes = 0;
+  int64_t pending_write_segments = 0;
+  int64_t vectors = 0;
+};
+
+struct StoreGauges {
+  bool enabled = false;
+  int64_t segments = 0;
+  int64_t payload_bytes = 0;
+  int64_t disk_bytes = 0;
+};
+
+class Metrics {
+ public:
+  Metrics();
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void SetFacts(const ServerFacts& facts);
+
+  void RequestStarted(absl::string_view method);
+  void RequestFinished(const RequestSummary& summary);
+
+  void StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::Duration elapsed);
+  void InterTokenGap(absl::Duration gap);
+  void SetEngineGauges(const EngineGauges& gauges);
+  void SetStoreGauges(const StoreGauges& gauges);
+
+  void SegmentsDurable(int64_t segments, int64_t bytes);
+  void SegmentRead(int64_t bytes, absl::Duration elapsed);
+  void SegmentCorrupt();
+  void SegmentsEvicted(int64_t segments, int64_t bytes);
+  void BlocksEvicted(int64_t blocks);
+  void StoreFailed(absl::string_view operation);  // "open", "read", "write", "list"
+  void EmbeddingFinished(absl::Duration elapsed);
+  void EmbeddingFailed();
+  void Regret(absl::Duration lost);  // a decision that lost time against the prediction
+
+  void LogLinesDropped(int64_t lines);
+
+  // Prometheus text exposition format 0.0.4.
+  std::string Serialize() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace reprise
