@@ -1,0 +1,122 @@
+#include "client/client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+namespace reprise::client {
+namespace {
+
+using inference::v1::Generation;
+
+// What the error details say beyond the message.
+std::string DetailText(const grpc::Status& status) {
+  google::rpc::Status rich;
+  if (!rich.ParseFromString(status.error_details())) return "";
+  std::string text;
+  for (const auto& detail : rich.details()) {
+    google::rpc::RetryInfo retry;
+    google::rpc::ErrorInfo info;
+    if (detail.UnpackTo(&info)) {
+      absl::StrAppend(&text, " [", info.reason(), "]");
+    } else if (detail.UnpackTo(&retry)) {
+      absl::StrAppend(&text, " (retry in ",
+                      retry.retry_delay().seconds() * 1000 + retry.retry_delay().nanos() / 1000000,
+                      " ms)");
+    }
+  }
+  return text;
+}
+
+absl::Status ToAbsl(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      absl::StrCat(status.error_message(), DetailText(status)));
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+}
+
+}  // namespace
+
+Client::Client(const ClientOptions& options)
+    : options_(options),
+      generation_(inference::v1::GenerationService::NewStub(Connect(options.address))),
+      admin_(admin::v1::CacheAdminService::NewStub(Connect(options.admin_address))) {}
+
+std::unique_ptr<grpc::ClientContext> Client::NewContext() const {
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
+  return context;
+}
+
+absl::StatusOr<Generation> Client::Generate(const inference::v1::GenerationSpec& spec) {
+  inference::v1::GenerateRequest request;
+  *request.mutable_spec() = spec;
+  inference::v1::GenerateResponse response;
+  const absl::Status status = ToAbsl(generation_->Generate(NewContext().get(), request, &response));
+  if (!status.ok()) return status;
+  return response.generation();
+}
+
+absl::StatusOr<Generation> Client::StreamGenerate(const inference::v1::GenerationSpec& spec,
+                                                  const ChunkCallback& on_chunk) {
+  inference::v1::StreamGenerateRequest request;
+  *request.mutable_spec() = spec;
+  const auto context = NewContext();
+  const auto stream = generation_->StreamGenerate(context.get(), request);
+  inference::v1::StreamGenerateResponse message;
+  std::optional<Generation> completed;
+  while (stream->Read(&message)) {
+    if (message.has_completed()) completed = message.completed();
+    if (message.has_chunk()) on_chunk(message.chunk());
+  }
+  const absl::Status status = ToAbsl(stream->Finish());
+  if (!status.ok()) return status;
+  if (!completed) return absl::DataLossError("the stream ended without its final message");
+  return *std::move(completed);
+}
+
+absl::StatusOr<inference::v1::CountTokensResponse> Client::CountTokens(
+    const inference::v1::Prompt& prompt) {
+  inference::v1::CountTokensRequest request;
+  *request.mutable_prompt() = prompt;
+  inference::v1::CountTokensResponse response;
+  const absl::Status status =
+      ToAbsl(generation_->CountTokens(NewContext().get(), request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<inference::v1::ExplainPromptResponse> Client::ExplainPrompt(
+    const inference::v1::Prompt& prompt) {
+  inference::v1::ExplainPromptRequest request;
+  *request.mutable_prompt() = prompt;
+  inference::v1::ExplainPromptResponse response;
+  const absl::Status status =
+      ToAbsl(generation_->ExplainPrompt(NewContext().get(), request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<inference::v1::Model> Client::GetModel() {
+  inference::v1::GetModelResponse response;
+  const absl::Status status = ToAbsl(generation_->GetModel(NewContext().get(), {}, &response));
+  if (!status.ok()) return status;
+  return response.model();
+}
+
+absl::StatusOr<admin::v1::GetCacheStatsResponse> Client::GetCacheStats() {
+  admin::v1::GetCacheStatsResponse response;
+  const absl::Status status = ToAbsl(admin_->GetCacheStats(NewContext().get(), {}, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+}  // namespace reprise::client

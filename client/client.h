@@ -1,0 +1,56 @@
+// Client talks to one Reprise server over gRPC.
+//
+// Threading  safe from any thread; calls block until they end or their deadline
+//            passes.
+// Errors     the server's code and message; field violations and the retry delay
+//            of its error details are appended to the message.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
+#include "reprise/inference/v1/generation_service.grpc.pb.h"
+
+namespace reprise::client {
+
+struct ClientOptions {
+  std::string address = "127.0.0.1:8470";        // inference, host:port
+  std::string admin_address = "127.0.0.1:8471";  // admin, host:port
+  absl::Duration timeout = absl::Minutes(5);     // of one call
+};
+
+class Client {
+ public:
+  using ChunkCallback = std::function<void(const inference::v1::TokenChunk&)>;
+
+  // Connects lazily: an unreachable server is an error of the first call.
+  explicit Client(const ClientOptions& options);
+
+  absl::StatusOr<inference::v1::Generation> Generate(const inference::v1::GenerationSpec& spec);
+
+  // Calls `on_chunk` for every chunk, in order, and returns the final message.
+  // kDataLoss when the stream ends without one.
+  absl::StatusOr<inference::v1::Generation> StreamGenerate(
+      const inference::v1::GenerationSpec& spec, const ChunkCallback& on_chunk);
+
+  absl::StatusOr<inference::v1::CountTokensResponse> CountTokens(
+      const inference::v1::Prompt& prompt);
+  absl::StatusOr<inference::v1::ExplainPromptResponse> ExplainPrompt(
+      const inference::v1::Prompt& prompt);
+  absl::StatusOr<inference::v1::Model> GetModel();
+  absl::StatusOr<admin::v1::GetCacheStatsResponse> GetCacheStats();
+
+ private:
+  std::unique_ptr<grpc::ClientContext> NewContext() const;
+
+  ClientOptions options_;
+  std::unique_ptr<inference::v1::GenerationService::Stub> generation_;
+  std::unique_ptr<admin::v1::CacheAdminService::Stub> admin_;
+};
+
+}  // namespace reprise::client

@@ -1,0 +1,164 @@
+#include "client/commands.h"
+
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "client/format.h"
+#include "client/generation_options.h"
+
+namespace reprise::client {
+namespace {
+
+using inference::v1::ChatMessage;
+using inference::v1::Conversation;
+using inference::v1::Generation;
+using inference::v1::GenerationSpec;
+using inference::v1::Prompt;
+
+// A prompt from the command line: plain text or, with --chat, one user turn.
+struct PromptOptions {
+  std::string text;
+  bool chat = false;
+  std::string system;
+
+  void AddTo(CLI::App& command) {
+    command.add_option("prompt", text, "the prompt; - reads standard input")->required();
+    command.add_flag("--chat", chat, "wrap the prompt as a user turn of the model's chat format");
+    command.add_option("--system", system, "system message, with --chat");
+  }
+
+  Prompt ToPrompt() const {
+    Prompt prompt;
+    const std::string content =
+        text == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {}) : text;
+    if (!chat) {
+      prompt.set_text(content);
+      return prompt;
+    }
+    Conversation& conversation = *prompt.mutable_conversation();
+    if (!system.empty()) AddMessage(conversation, inference::v1::CHAT_ROLE_SYSTEM, system);
+    AddMessage(conversation, inference::v1::CHAT_ROLE_USER, content);
+    return prompt;
+  }
+
+  static void AddMessage(Conversation& conversation, inference::v1::ChatRole role,
+                         const std::string& content) {
+    ChatMessage& message = *conversation.add_messages();
+    message.set_role(role);
+    message.set_content(content);
+  }
+};
+
+// Streams a reply to standard output, then its summary to standard error.
+absl::StatusOr<Generation> StreamReply(Client& client, const GenerationSpec& spec) {
+  auto reply = client.StreamGenerate(spec, [](const inference::v1::TokenChunk& chunk) {
+    std::cout << chunk.text() << std::flush;
+  });
+  if (!reply.ok()) return reply;
+  std::cout << std::endl;
+  std::cerr << SummaryLine(*reply) << std::endl;
+  return reply;
+}
+
+int RunGenerate(const GlobalOptions& globals, const GenerationSpec& spec) {
+  Client client = globals.Connect();
+  const auto reply = globals.json ? client.Generate(spec) : StreamReply(client, spec);
+  if (!reply.ok()) return ReportFailure(reply.status());
+  if (globals.json) std::cout << ToJson(*reply) << std::endl;
+  return 0;
+}
+
+int RunChat(const GlobalOptions& globals, const GenerationSpec& options,
+            const std::string& system) {
+  Client client = globals.Connect();
+  GenerationSpec spec = options;
+  Conversation& conversation = *spec.mutable_prompt()->mutable_conversation();
+  if (!system.empty()) {
+    PromptOptions::AddMessage(conversation, inference::v1::CHAT_ROLE_SYSTEM, system);
+  }
+  std::cerr << "One message a line; an empty line or end of input ends the chat." << std::endl;
+  std::string line;
+  while (std::cerr << "> " << std::flush, std::getline(std::cin, line) && !line.empty()) {
+    PromptOptions::AddMessage(conversation, inference::v1::CHAT_ROLE_USER, line);
+    const auto reply = globals.json ? client.Generate(spec) : StreamReply(client, spec);
+    if (!reply.ok()) return ReportFailure(reply.status());
+    if (globals.json) std::cout << ToJson(*reply) << std::endl;
+    PromptOptions::AddMessage(conversation, inference::v1::CHAT_ROLE_ASSISTANT, reply->text());
+  }
+  return 0;
+}
+
+// Prints a reply that is only looked at: JSON, or what `text` makes of it.
+template <typename Message, typename Text>
+int Show(const GlobalOptions& globals, const absl::StatusOr<Message>& reply, Text text) {
+  if (!reply.ok()) return ReportFailure(reply.status());
+  if (globals.json) {
+    std::cout << ToJson(*reply) << std::endl;
+  } else {
+    std::cout << text(*reply);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Client GlobalOptions::Connect() const {
+  ClientOptions options = client;
+  options.timeout = absl::Seconds(timeout_seconds);
+  return Client(options);
+}
+
+int ReportFailure(const absl::Status& status) {
+  std::cerr << "reprise: " << absl::StatusCodeToString(status.code()) << ": " << status.message()
+            << std::endl;
+  return absl::IsUnavailable(status) ? kExitUnavailable : kExitFailed;
+}
+
+void AddGenerateCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen) {
+  CLI::App* command = app.add_subcommand("generate", "Generate from one prompt, streaming");
+  auto prompt = std::make_shared<PromptOptions>();
+  auto options = std::make_shared<GenerationOptions>();
+  prompt->AddTo(*command);
+  options->AddTo(*command);
+  command->callback([=, &globals, &chosen] {
+    chosen = [=, &globals] {
+      GenerationSpec spec = options->ToSpec();
+      *spec.mutable_prompt() = prompt->ToPrompt();
+      return RunGenerate(globals, spec);
+    };
+  });
+}
+
+void AddChatCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen) {
+  CLI::App* command = app.add_subcommand("chat", "Talk to the model, turn by turn");
+  auto system = std::make_shared<std::string>();
+  auto options = std::make_shared<GenerationOptions>();
+  command->add_option("--system", *system, "system message");
+  options->AddTo(*command);
+  command->callback([=, &globals, &chosen] {
+    chosen = [=, &globals] { return RunChat(globals, options->ToSpec(), *system); };
+  });
+}
+
+void AddExplainCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen) {
+  CLI::App* command =
+      app.add_subcommand("explain", "Say what would be reused for a prompt, and why");
+  auto prompt = std::make_shared<PromptOptions>();
+  prompt->AddTo(*command);
+  command->callback([=, &globals, &chosen] {
+    chosen = [=, &globals] {
+      return Show(globals, globals.Connect().ExplainPrompt(prompt->ToPrompt()), ExplanationText);
+    };
+  });
+}
+
+void AddStatsCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen) {
+  CLI::App* command = app.add_subcommand("stats", "Show what the cache holds");
+  command->callback([&globals, &chosen] {
+    chosen = [&globals] { return Show(globals, globals.Connect().GetCacheStats(), StatsText); };
+  });
+}
+
+}  // namespace reprise::client

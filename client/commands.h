@@ -1,0 +1,42 @@
+// The commands of the `reprise` program. Each adds itself to the command line
+// and returns what to run when it was chosen.
+//
+// Exit codes: 0 done; 1 the call failed; 2 the command line is wrong; 3 the
+// server cannot be reached; 4 the demo ran and a check of it failed.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "absl/status/status.h"
+#include "client/client.h"
+
+namespace reprise::client {
+
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitUnavailable = 3;
+inline constexpr int kExitCheckFailed = 4;
+
+// Options of every command, filled in when the command line has been parsed.
+struct GlobalOptions {
+  ClientOptions client;
+  double timeout_seconds = 300;
+  bool json = false;
+
+  Client Connect() const;
+};
+
+// A command returns its exit code.
+using Command = std::function<int()>;
+
+void AddGenerateCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+void AddChatCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+void AddExplainCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+void AddStatsCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+void AddDemoCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+
+// Prints the status to standard error; the exit code that fits it.
+int ReportFailure(const absl::Status& status);
+
+}  // namespace reprise::client

@@ -1,0 +1,24 @@
+// Reads one column of a CSV file (RFC 4180, UTF-8, header row required).
+//
+// Errors  kNotFound: no such file; kInvalidArgument naming file, line and what
+//         is wrong: no such column, an open quote, a row of another width, a
+//         file over 16 MiB.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace reprise::client {
+
+// The values of `column` in `text`; `name` is what errors call the source.
+absl::StatusOr<std::vector<std::string>> ParseCsvColumn(absl::string_view text,
+                                                        absl::string_view column,
+                                                        absl::string_view name);
+
+absl::StatusOr<std::vector<std::string>> ReadCsvColumn(const std::string& path,
+                                                       absl::string_view column);
+
+}  // namespace reprise::client

@@ -1,0 +1,37 @@
+// reprise: the command-line client.
+#include <iostream>
+
+#include "client/commands.h"
+
+int main(int argc, char** argv) {
+  namespace client = reprise::client;
+  CLI::App app("reprise talks to a reprise-server");
+  client::GlobalOptions globals;
+  app.add_option("--address", globals.client.address, "inference address, host:port")
+      ->capture_default_str();
+  app.add_option("--admin-address", globals.client.admin_address, "admin address, host:port")
+      ->capture_default_str();
+  app.add_option("--timeout", globals.timeout_seconds, "seconds one call may take")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--json", globals.json, "print JSON, one object a reply");
+  app.set_version_flag("--version", REPRISE_VERSION);
+  app.footer(
+      "Exit codes: 0 done, 1 the call failed, 2 wrong command line, 3 server unreachable,\n"
+      "4 the demo ran and one of its checks failed.");
+  app.require_subcommand(1);
+  app.fallthrough();
+
+  client::Command chosen;
+  client::AddGenerateCommand(app, globals, chosen);
+  client::AddChatCommand(app, globals, chosen);
+  client::AddExplainCommand(app, globals, chosen);
+  client::AddStatsCommand(app, globals, chosen);
+  client::AddDemoCommand(app, globals, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : client::kExitUsage;
+  }
+  return chosen();
+}
