@@ -17,7 +17,7 @@
 #include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "core/base/ids.h"
 
@@ -48,8 +48,8 @@ class PrefixIndex {
   // The child of `parent` (kRoot or a full node) holding exactly `ids`, if any.
   std::optional<NodeId> FindChild(NodeId parent, absl::Span<const TokenId> ids) const;
 
-  // Adds a child; 1 <= ids.size() <= node_tokens. A child with the same ids is
-  // kept and its id returned with `inserted` false (the value is not replaced).
+  // Adds a child to kRoot or a full node; 1 <= ids.size() <= node_tokens. A child with the same ids
+  // is kept and its id returned with `inserted` false (the value is not replaced).
   struct Inserted {
     NodeId node = 0;
     bool inserted = false;
@@ -65,17 +65,18 @@ class PrefixIndex {
   bool Contains(NodeId node) const;
   bool IsLeaf(NodeId node) const;
 
-  // Marks a node as used at logical time `tick`.
+  // Marks a node as used at logical time `tick`; a new node counts as used at 0.
   void Touch(NodeId node, uint64_t tick);
 
   // Leaves, least recently used first, at most `limit`; `accept` filters by value.
   template <typename Accept>
   std::vector<NodeId> OldestLeaves(size_t limit, Accept accept) const {
     std::vector<NodeId> found;
-    for (NodeId node : LeavesByAge()) {
-      if (found.size() >= limit) break;
+    if (limit == 0) return found;
+    VisitLeavesByAge([&](NodeId node) {
       if (accept(value(node))) found.push_back(node);
-    }
+      return found.size() < limit;
+    });
     return found;
   }
 
@@ -85,7 +86,7 @@ class PrefixIndex {
  private:
   struct Node;
   struct State;
-  std::vector<NodeId> LeavesByAge() const;
+  void VisitLeavesByAge(absl::FunctionRef<bool(NodeId)> visit) const;  // until false
   std::unique_ptr<State> state_;
 };
 
