@@ -1,0 +1,66 @@
+# Everything a person does with Reprise. `make` alone lists it.
+SHELL := /bin/bash
+PRESET ?= release
+JOBS ?= $(shell nproc)
+BIN := build/$(PRESET)/bin
+CONFIGURE := docker/setup/configure.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build build-all demo run test bench verify-demo format lint tidy sanitize clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## install what is missing: Debian packages, libtorch, models
+	@docker/setup/setup.sh
+
+build: setup ## build the server and the client
+	@$(CONFIGURE) $(PRESET)
+	@echo "== Building reprise-server and reprise in build/$(PRESET)"
+	@cmake --build build/$(PRESET) -j $(JOBS) --target reprise-server reprise
+
+build-all: setup ## build everything, tests and benchmarks included
+	@$(CONFIGURE) $(PRESET)
+	@echo "== Building everything in build/$(PRESET)"
+	@cmake --build build/$(PRESET) -j $(JOBS)
+
+demo: build ## run the paper's flow on SmolLM2: prompts warmed, then asked cold and warm
+	@BIN=$(BIN) deploy/demo.sh
+
+run: build ## start the server in the foreground with its default configuration
+	@exec $(BIN)/reprise-server
+
+test: build-all ## run every test
+	@echo "== Running the tests"
+	@started=$$SECONDS; ctest --test-dir build/$(PRESET) --output-on-failure -j $(JOBS) && \
+	  echo "== Tests took $$((SECONDS - started)) s"
+
+bench: build-all ## measure time to first token and overhead against a server of its own
+	@BIN=$(BIN) deploy/bench.sh
+
+verify-demo: setup ## run the acceptance checks (QUICK=1: under two minutes)
+	@docker/setup/install-packages.sh verify
+	@docker/setup/install-oracle.sh
+	@$(MAKE) --no-print-directory build-all
+	@python3 tests/verify/verify_demo.py
+
+format: ## format our C++ sources in place
+	@docker/setup/install-packages.sh ci
+	@tests/checks/format.sh --fix
+
+lint: ## check layers, formatting and protos
+	@docker/setup/install-packages.sh build ci
+	@python3 tests/checks/layers.py
+	@tests/checks/format.sh
+	@tests/checks/protos.sh
+
+tidy: setup ## run clang-tidy on our C++ sources
+	@docker/setup/install-packages.sh ci
+	@tests/checks/tidy.sh
+
+sanitize: setup ## run the tests under ASan with UBSan, then under TSan
+	@tests/checks/sanitize.sh asan
+	@tests/checks/sanitize.sh tsan
+
+clean: ## remove what was built (keeps .venv)
+	@rm -rf build
