@@ -69,8 +69,9 @@ class ModelRunner {
   virtual absl::Status ReadBlock(BlockId block, MutableByteView out) const = 0;
   virtual absl::Status WriteBlock(BlockId block, ByteView in) = 0;
 
-  // Device-side copy of one block (copy on write).
-  virtual absl::Status CopyBlock(BlockId from, BlockId to) = 0;
+  // Device-side copy of the first `tokens` slots of a block; the others become
+  // zero (copy on write). kInvalidArgument: unknown block or a count out of range.
+  virtual absl::Status CopyBlock(BlockId from, BlockId to, int32_t tokens) = 0;
 
   virtual int32_t num_blocks() const = 0;
   virtual int64_t block_bytes() const = 0;

@@ -48,8 +48,9 @@ struct WeightTensor {
 
 class WeightFile {
  public:
+  // `owned` holds the bytes of tensors that had to be rearranged on load.
   WeightFile(std::vector<std::shared_ptr<const MappedFile>> maps,
-             std::vector<WeightTensor> tensors);
+             std::vector<std::vector<uint8_t>> owned, std::vector<WeightTensor> tensors);
 
   bool Has(const std::string& name) const { return index_.contains(name); }
 
@@ -70,9 +71,16 @@ class WeightFile {
 
  private:
   std::vector<std::shared_ptr<const MappedFile>> maps_;
+  std::vector<std::vector<uint8_t>> owned_;
   std::vector<WeightTensor> tensors_;
   absl::flat_hash_map<std::string, size_t> index_;
 };
+
+// Bytes of one row of `columns` elements; kInvalidArgument when a quantised row
+// does not hold whole blocks.
+absl::StatusOr<int64_t> RowBytes(StorageType type, int64_t columns);
+
+const char* StorageTypeName(StorageType type);
 
 // Writes rows [first, first + count) as fp32 into out[count * columns].
 void DequantizeRows(const WeightTensor& tensor, int64_t first, int64_t count,

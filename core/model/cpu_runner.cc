@@ -1,0 +1,201 @@
+#include "core/model/cpu_runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/model/kernels.h"
+#include "core/model/kv_pool.h"
+#include "core/model/thread_pool.h"
+#include "core/model/transformer.h"
+
+namespace reprise {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kKernelVersion = 1;  // part of the numerics id; raised when bits change
+
+class CpuRunner final : public ModelRunner {
+ public:
+  CpuRunner(const Kernels& kernels, const CpuRunnerOptions& options, int num_threads)
+      : kernels_(kernels), options_(options), pool_(num_threads, [] {
+          // Lives as long as its worker thread.
+          thread_local FlushDenormals flush;
+        }) {}
+
+  absl::Status Load(const LoadedModel& model) {
+    ASSIGN_OR_RETURN(transformer_,
+                     Transformer::Build(model, options_.weight_dtype, kernels_, pool_));
+    kv_ = std::make_unique<KvPool>(model.config, options_.kv_dtype, options_.kv_pool_bytes);
+    if (kv_->num_blocks() < 1) {
+      return absl::InvalidArgumentError(absl::StrCat("kv_pool_bytes is ", options_.kv_pool_bytes,
+                                                     ", one block takes ", kv_->block_bytes()));
+    }
+    numerics_id_ =
+        absl::StrCat("cpu-", kernels_.instruction_set, "-v", kKernelVersion, "-w",
+                     DtypeName(options_.weight_dtype), "-kv", DtypeName(options_.kv_dtype));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<StepResult> Step(const StepBatch& batch) override;
+  absl::Status ReadBlock(BlockId block, MutableByteView out) const override;
+  absl::Status WriteBlock(BlockId block, ByteView in) override;
+  absl::Status CopyBlock(BlockId from, BlockId to, int32_t tokens) override;
+
+  int32_t num_blocks() const override { return kv_->num_blocks(); }
+  int64_t block_bytes() const override { return kv_->block_bytes(); }
+  int32_t context_length() const override { return config().context_length; }
+  int32_t vocabulary_size() const override { return config().vocabulary_size; }
+  const std::string& numerics_id() const override { return numerics_id_; }
+
+ private:
+  const ModelConfig& config() const { return transformer_->config(); }
+  absl::Status CheckBlock(BlockId block, size_t bytes) const;
+  absl::Status CheckSequence(const StepSequence& sequence) const;
+  Pass MakePass(const StepBatch& batch);
+
+  const Kernels& kernels_;
+  CpuRunnerOptions options_;
+  ThreadPool pool_;
+  std::unique_ptr<Transformer> transformer_;
+  std::unique_ptr<KvPool> kv_;
+  std::string numerics_id_;
+  std::vector<float> logits_;  // of the last step
+};
+
+absl::Status CpuRunner::CheckBlock(BlockId block, size_t bytes) const {
+  if (block < 0 || block >= num_blocks()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("block ", block, " is not in [0, ", num_blocks(), ")"));
+  }
+  if (bytes != static_cast<size_t>(block_bytes())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a block has ", block_bytes(), " bytes, not ", bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuRunner::ReadBlock(BlockId block, MutableByteView out) const {
+  RETURN_IF_ERROR(CheckBlock(block, out.size()));
+  const ByteView bytes = kv_->Block(block);
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+  return absl::OkStatus();
+}
+
+absl::Status CpuRunner::WriteBlock(BlockId block, ByteView in) {
+  RETURN_IF_ERROR(CheckBlock(block, in.size()));
+  std::memcpy(kv_->Block(block).data(), in.data(), in.size());
+  return absl::OkStatus();
+}
+
+absl::Status CpuRunner::CopyBlock(BlockId from, BlockId to, int32_t tokens) {
+  RETURN_IF_ERROR(CheckBlock(from, kv_->block_bytes()));
+  RETURN_IF_ERROR(CheckBlock(to, kv_->block_bytes()));
+  if (tokens < 0 || tokens > kBlockTokens || from == to) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot copy ", tokens, " tokens of block ", from, " to block ", to));
+  }
+  kv_->CopySlots(from, to, tokens);
+  return absl::OkStatus();
+}
+
+absl::Status CpuRunner::CheckSequence(const StepSequence& sequence) const {
+  const int64_t end = int64_t{sequence.start_position} + sequence.tokens.size();
+  if (sequence.tokens.empty() || sequence.start_position < 0 || end > context_length()) {
+    return absl::InvalidArgumentError(absl::StrCat("tokens at [", sequence.start_position, ", ",
+                                                   end, ") do not fit the context of ",
+                                                   context_length()));
+  }
+  for (const TokenId token : sequence.tokens) {
+    if (token < 0 || token >= vocabulary_size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("token ", token, " is not in [0, ", vocabulary_size(), ")"));
+    }
+  }
+  const size_t blocks = (end + kBlockTokens - 1) / kBlockTokens;
+  if (sequence.block_table.size() < blocks) {
+    return absl::InvalidArgumentError(absl::StrCat("the block table has ",
+                                                   sequence.block_table.size(), " blocks, ", end,
+                                                   " positions need ", blocks));
+  }
+  for (const BlockId block : sequence.block_table) {
+    RETURN_IF_ERROR(CheckBlock(block, block_bytes()));
+  }
+  return absl::OkStatus();
+}
+
+Pass CpuRunner::MakePass(const StepBatch& batch) {
+  Pass pass;
+  for (const StepSequence& sequence : batch.sequences) {
+    pass.sequences.push_back({pass.tokens.size(), sequence.tokens.size(), sequence.start_position,
+                              sequence.block_table});
+    for (size_t i = 0; i < sequence.tokens.size(); ++i) {
+      const auto position = sequence.start_position + static_cast<int32_t>(i);
+      pass.tokens.push_back(sequence.tokens[i]);
+      pass.positions.push_back(position);
+      // What a block held before must not show in its record.
+      if (position % kBlockTokens == 0) {
+        const MutableByteView bytes = kv_->Block(sequence.block_table[position / kBlockTokens]);
+        std::memset(bytes.data(), 0, bytes.size());
+      }
+    }
+    if (sequence.sample || sequence.want_logits) pass.logit_rows.push_back(pass.tokens.size() - 1);
+  }
+  return pass;
+}
+
+absl::StatusOr<StepResult> CpuRunner::Step(const StepBatch& batch) {
+  if (batch.sequences.empty()) return absl::InvalidArgumentError("the batch has no sequence");
+  for (const StepSequence& sequence : batch.sequences) RETURN_IF_ERROR(CheckSequence(sequence));
+  const FlushDenormals flush;
+  try {
+    transformer_->Forward(MakePass(batch), *kv_, logits_);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory for the activations of a step");
+  }
+  StepResult result;
+  size_t row = 0;
+  for (const StepSequence& sequence : batch.sequences) {
+    result.tokens.push_back(0);
+    result.logits.emplace_back();
+    if (!sequence.sample && !sequence.want_logits) continue;
+    const auto logits =
+        absl::MakeConstSpan(logits_).subspan(row++ * vocabulary_size(), vocabulary_size());
+    if (sequence.want_logits) result.logits.back().assign(logits.begin(), logits.end());
+    if (!sequence.sample) continue;
+    const int64_t last = sequence.start_position + static_cast<int64_t>(sequence.tokens.size()) - 1;
+    result.tokens.back() =
+        SampleToken(logits, sequence.sampling, sequence.history, sequence.banned, last);
+  }
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> CreateCpuRunner(const LoadedModel& model,
+                                                             const CpuRunnerOptions& options) {
+  if (options.num_threads < 0 || options.num_threads > kMaxThreads) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_threads is ", options.num_threads, ", expected 0 to ", kMaxThreads));
+  }
+  const Kernels* kernels = SelectKernels(options.instruction_set.c_str());
+  if (kernels == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("instruction_set \"", options.instruction_set,
+                                                   "\" is unknown or not on this CPU"));
+  }
+  const int hardware = std::max(1u, std::thread::hardware_concurrency());
+  const int threads =
+      options.num_threads > 0 ? options.num_threads : std::min(hardware, kMaxThreads);
+  try {
+    auto runner = std::make_unique<CpuRunner>(*kernels, options, threads);
+    RETURN_IF_ERROR(runner->Load(model));
+    return runner;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory for the weights or the KV pool");
+  }
+}
+
+}  // namespace reprise

@@ -1,0 +1,243 @@
+#include <cstring>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/gguf.h"
+#include "core/base/status_macros.h"
+#include "core/model/load_sources.h"
+
+namespace reprise {
+namespace {
+
+struct Rename {
+  const char* from;
+  const char* to;
+};
+
+// llama.cpp's names without their ".weight" or ".bias".
+constexpr Rename kGlobalNames[] = {{"token_embd", "token_embedding"},
+                                   {"position_embd", "position_embedding"},
+                                   {"output_norm", "final_norm"},
+                                   {"output", "lm_head"}};
+constexpr Rename kLayerNames[] = {
+    {"attn_norm", "attention_norm"}, {"ffn_norm", "mlp_norm"},  {"attn_q", "attention.q"},
+    {"attn_k", "attention.k"},       {"attn_v", "attention.v"}, {"attn_output", "attention.output"},
+    {"attn_qkv", "attention.qkv"},   {"ffn_gate", "mlp.gate"},  {"ffn_up", "mlp.up"},
+    {"ffn_down", "mlp.down"}};
+
+absl::StatusOr<StorageType> ToStorageType(const GgufTensor& tensor) {
+  switch (tensor.type) {
+    case GgmlType::kF32:
+      return StorageType::kF32;
+    case GgmlType::kF16:
+      return StorageType::kF16;
+    case GgmlType::kBF16:
+      return StorageType::kBF16;
+    case GgmlType::kQ8_0:
+      return StorageType::kQ8_0;
+    case GgmlType::kQ4_0:
+      return StorageType::kQ4_0;
+    case GgmlType::kQ4_1:
+      return StorageType::kQ4_1;
+    case GgmlType::kQ5_0:
+      return StorageType::kQ5_0;
+    case GgmlType::kQ5_1:
+      return StorageType::kQ5_1;
+    case GgmlType::kQ4_K:
+      return StorageType::kQ4_K;
+    case GgmlType::kQ5_K:
+      return StorageType::kQ5_K;
+    case GgmlType::kQ6_K:
+      return StorageType::kQ6_K;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor ", tensor.name, " has type ", static_cast<int>(tensor.type)));
+}
+
+// The canonical name without its suffix, or empty when the tensor is not used.
+std::string CanonicalStem(absl::string_view stem) {
+  for (const Rename& rename : kGlobalNames) {
+    if (stem == rename.from) return rename.to;
+  }
+  if (!absl::ConsumePrefix(&stem, "blk.")) return "";
+  const size_t dot = stem.find('.');
+  int64_t layer;
+  if (dot == absl::string_view::npos || !absl::SimpleAtoi(stem.substr(0, dot), &layer)) return "";
+  for (const Rename& rename : kLayerNames) {
+    if (stem.substr(dot + 1) == rename.from) return LayerTensor(layer, rename.to);
+  }
+  return "";
+}
+
+std::string CanonicalName(absl::string_view name) {
+  // Embeddings have no bias and canonically no suffix; the rest keeps its own.
+  const bool is_bias = absl::EndsWith(name, ".bias");
+  const absl::string_view stem = absl::StripSuffix(name, is_bias ? ".bias" : ".weight");
+  std::string canonical = CanonicalStem(stem);
+  if (canonical.empty()) return "";
+  if (absl::EndsWith(canonical, "_embedding") || canonical == "lm_head") return canonical;
+  return absl::StrCat(canonical, is_bias ? ".bias" : ".weight");
+}
+
+// Rows of each head from llama.cpp's interleaved pairs (0, h/2, 1, h/2 + 1, …)
+// back to Hugging Face's halves.
+std::vector<uint8_t> Deinterleave(const WeightTensor& tensor, int64_t head_dim, int64_t row_bytes) {
+  std::vector<uint8_t> bytes(tensor.bytes.size());
+  const int64_t half = head_dim / 2;
+  for (int64_t row = 0; row < tensor.rows(); ++row) {
+    const int64_t head = row / head_dim, within = row % head_dim;
+    const int64_t source = head * head_dim + (within % half) * 2 + within / half;
+    std::memcpy(bytes.data() + row * row_bytes, tensor.bytes.data() + source * row_bytes,
+                row_bytes);
+  }
+  return bytes;
+}
+
+// Splits a fused qkv matrix or bias into its three thirds of rows.
+absl::Status AddSplitQkv(const WeightTensor& fused, WeightCollector& out) {
+  const bool is_bias = fused.shape.size() == 1;
+  const int64_t features = fused.shape[0];
+  if (features % 3 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor ", fused.name, " has ", features, " rows, no multiple of 3"));
+  }
+  const size_t part_bytes = fused.bytes.size() / 3;
+  for (int part = 0; part < 3; ++part) {
+    WeightTensor tensor = fused;
+    const size_t at = fused.name.rfind(".qkv.");
+    tensor.name = absl::StrCat(fused.name.substr(0, at), ".", std::string(1, "qkv"[part]),
+                               is_bias ? ".bias" : ".weight");
+    tensor.shape[0] = features / 3;
+    tensor.bytes = fused.bytes.subspan(part * part_bytes, part_bytes);
+    out.Add(std::move(tensor));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddTensor(const GgufTensor& source, const ModelConfig& config, WeightCollector& out) {
+  WeightTensor tensor;
+  tensor.name = CanonicalName(source.name);
+  if (tensor.name.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(tensor.type, ToStorageType(source));
+  tensor.shape.assign(source.dims.rbegin(), source.dims.rend());
+  tensor.bytes = source.bytes;
+  if (absl::StrContains(tensor.name, ".qkv.")) return AddSplitQkv(tensor, out);
+  const bool rotated = config.architecture == Architecture::kLlama &&
+                       (absl::EndsWith(tensor.name, "attention.q.weight") ||
+                        absl::EndsWith(tensor.name, "attention.k.weight"));
+  if (!rotated) {
+    out.Add(std::move(tensor));
+    return absl::OkStatus();
+  }
+  if (tensor.shape.size() != 2 || tensor.rows() % config.head_dim != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", source.name, " has ", tensor.rows(),
+                                                   " rows, no multiple of head_dim ",
+                                                   config.head_dim));
+  }
+  ASSIGN_OR_RETURN(const int64_t row_bytes, RowBytes(tensor.type, tensor.columns()));
+  std::vector<uint8_t> bytes = Deinterleave(tensor, config.head_dim, row_bytes);
+  out.AddOwned(std::move(tensor), std::move(bytes));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RopeConfig> ReadRope(const GgufFile& file, const std::string& arch,
+                                    int32_t head_dim) {
+  RopeConfig rope;
+  ASSIGN_OR_RETURN(rope.theta, file.DoubleOr(arch + ".rope.freq_base", 10000.0));
+  ASSIGN_OR_RETURN(rope.dimensions, file.IntOr(arch + ".rope.dimension_count", head_dim));
+  ASSIGN_OR_RETURN(rope.factor, file.DoubleOr(arch + ".rope.scaling.factor", 1.0));
+  ASSIGN_OR_RETURN(rope.original_context,
+                   file.IntOr(arch + ".rope.scaling.original_context_length", 0));
+  ASSIGN_OR_RETURN(const std::string scaling, file.StringOr(arch + ".rope.scaling.type", "none"));
+  if (scaling == "linear") {
+    rope.scaling = RopeConfig::Scaling::kLinear;
+  } else if (scaling == "yarn") {
+    rope.scaling = RopeConfig::Scaling::kYarn;
+  } else if (scaling != "none") {
+    return absl::InvalidArgumentError(absl::StrCat(arch, ".rope.scaling.type is \"", scaling,
+                                                   "\", expected none, linear or yarn"));
+  }
+  return rope;
+}
+
+absl::StatusOr<int32_t> Vocabulary(const GgufFile& file) {
+  for (const GgufTensor& tensor : file.tensors) {
+    if (tensor.name == "token_embd.weight" && tensor.dims.size() == 2 &&
+        tensor.dims[1] <= (1 << 24)) {
+      return static_cast<int32_t>(tensor.dims[1]);
+    }
+  }
+  return absl::InvalidArgumentError("tensor token_embd.weight is missing or no matrix");
+}
+
+// An integer that must fit a shape field.
+absl::Status ReadSize(const GgufFile& file, const std::string& key, int32_t& out) {
+  ASSIGN_OR_RETURN(const int64_t value, file.Int(key));
+  if (value < 1 || value > (1 << 24)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(key, " is ", value, ", expected 1 to ", 1 << 24));
+  }
+  out = static_cast<int32_t>(value);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
+  ModelConfig config;
+  ASSIGN_OR_RETURN(const std::string arch, file.String("general.architecture"));
+  if (arch != "llama" && arch != "gpt2") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("general.architecture is \"", arch, "\", expected llama or gpt2"));
+  }
+  const bool llama = arch == "llama";
+  config.architecture = llama ? Architecture::kLlama : Architecture::kGpt2;
+  ASSIGN_OR_RETURN(config.name, file.StringOr("general.name", arch));
+  RETURN_IF_ERROR(ReadSize(file, arch + ".block_count", config.num_layers));
+  RETURN_IF_ERROR(ReadSize(file, arch + ".embedding_length", config.hidden_size));
+  RETURN_IF_ERROR(ReadSize(file, arch + ".attention.head_count", config.num_heads));
+  RETURN_IF_ERROR(ReadSize(file, arch + ".feed_forward_length", config.intermediate_size));
+  RETURN_IF_ERROR(ReadSize(file, arch + ".context_length", config.context_length));
+  config.num_kv_heads = config.num_heads;
+  if (file.Has(arch + ".attention.head_count_kv")) {
+    RETURN_IF_ERROR(ReadSize(file, arch + ".attention.head_count_kv", config.num_kv_heads));
+  }
+  config.head_dim = config.hidden_size / config.num_heads;
+  if (file.Has(arch + ".attention.key_length")) {
+    RETURN_IF_ERROR(ReadSize(file, arch + ".attention.key_length", config.head_dim));
+  }
+  ASSIGN_OR_RETURN(config.norm_epsilon,
+                   file.DoubleOr(arch + (llama ? ".attention.layer_norm_rms_epsilon"
+                                               : ".attention.layer_norm_epsilon"),
+                                 1e-5));
+  ASSIGN_OR_RETURN(config.vocabulary_size, Vocabulary(file));
+  if (llama) {
+    ASSIGN_OR_RETURN(config.rope, ReadRope(file, arch, config.head_dim));
+  }
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadGgufModel(const std::string& path) {
+  ASSIGN_OR_RETURN(const auto map, MappedFile::Open(path));
+  ASSIGN_OR_RETURN(const GgufFile file, ParseGguf(map->bytes()));
+  LoadedModel model;
+  ASSIGN_OR_RETURN(model.config, ReadConfig(file));
+  RETURN_IF_ERROR(model.config.Validate());
+  WeightCollector collector;
+  collector.AddMap(map);
+  for (const GgufTensor& tensor : file.tensors) {
+    if (tensor.name == "rope_freqs.weight") {
+      return absl::InvalidArgumentError(
+          "tensor rope_freqs.weight: per-pair RoPE factors are not supported in GGUF; "
+          "use the model's Hugging Face folder");
+    }
+    RETURN_IF_ERROR(AddTensor(tensor, model.config, collector));
+  }
+  model.weights = collector.Finish();
+  model.config.tied_embeddings = !model.weights->Has("lm_head");
+  return model;
+}
+
+}  // namespace reprise

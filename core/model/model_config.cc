@@ -1,0 +1,90 @@
+#include "core/model/model_config.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+namespace {
+
+absl::Status CheckRange(absl::string_view field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("model config: ", field, " is ", value, ", expected ", low, " to ", high));
+}
+
+absl::Status CheckPositive(absl::string_view field, double value) {
+  if (value > 0 && value < 1e12) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("model config: ", field, " is ", value, ", expected a positive number"));
+}
+
+absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim) {
+  if (absl::Status s = CheckRange("rope dimensions", rope.dimensions, 2, head_dim); !s.ok()) {
+    return s;
+  }
+  if (rope.dimensions % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model config: rope dimensions is ", rope.dimensions, ", expected even"));
+  }
+  if (absl::Status s = CheckPositive("rope theta", rope.theta); !s.ok()) return s;
+  if (absl::Status s = CheckPositive("rope factor", rope.factor); !s.ok()) return s;
+  const bool needs_original =
+      rope.scaling == RopeConfig::Scaling::kYarn || rope.scaling == RopeConfig::Scaling::kLlama3;
+  if (!needs_original) return absl::OkStatus();
+  return CheckRange("rope original context", rope.original_context, 1, 1 << 24);
+}
+
+}  // namespace
+
+int DtypeBytes(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : 2; }
+
+const char* DtypeName(Dtype dtype) { return dtype == Dtype::kFloat32 ? "fp32" : "bf16"; }
+
+absl::Status ModelConfig::Validate() const {
+  struct Limit {
+    const char* field;
+    int64_t value, high;
+  };
+  for (const Limit& limit :
+       {Limit{"num_layers", num_layers, 1024}, Limit{"hidden_size", hidden_size, 1 << 16},
+        Limit{"num_heads", num_heads, 1024}, Limit{"num_kv_heads", num_kv_heads, num_heads},
+        Limit{"head_dim", head_dim, 1024}, Limit{"intermediate_size", intermediate_size, 1 << 20},
+        Limit{"vocabulary_size", vocabulary_size, 1 << 24},
+        Limit{"context_length", context_length, 1 << 24}}) {
+    if (absl::Status s = CheckRange(limit.field, limit.value, 1, limit.high); !s.ok()) return s;
+  }
+  if (num_heads % num_kv_heads != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model config: num_heads ", num_heads, " is no multiple of num_kv_heads ", num_kv_heads));
+  }
+  if (absl::Status s = CheckPositive("norm_epsilon", norm_epsilon); !s.ok()) return s;
+  return architecture == Architecture::kLlama ? CheckRope(rope, head_dim) : absl::OkStatus();
+}
+
+void ModelConfig::AddTo(DigestBuilder& builder) const {
+  const auto add_double = [&](absl::string_view tag, double value) {
+    builder.Add(tag, ByteView(reinterpret_cast<const uint8_t*>(&value), sizeof(value)));
+  };
+  builder.AddInt("architecture", static_cast<int>(architecture));
+  builder.AddInt("num_layers", num_layers);
+  builder.AddInt("hidden_size", hidden_size);
+  builder.AddInt("num_heads", num_heads);
+  builder.AddInt("num_kv_heads", num_kv_heads);
+  builder.AddInt("head_dim", head_dim);
+  builder.AddInt("intermediate_size", intermediate_size);
+  builder.AddInt("vocabulary_size", vocabulary_size);
+  builder.AddInt("context_length", context_length);
+  add_double("norm_epsilon", norm_epsilon);
+  builder.AddInt("tied_embeddings", tied_embeddings);
+  builder.AddInt("rope.dimensions", rope.dimensions);
+  builder.AddInt("rope.scaling", static_cast<int>(rope.scaling));
+  builder.AddInt("rope.original_context", rope.original_context);
+  add_double("rope.theta", rope.theta);
+  add_double("rope.factor", rope.factor);
+  add_double("rope.low_frequency_factor", rope.low_frequency_factor);
+  add_double("rope.high_frequency_factor", rope.high_frequency_factor);
+  add_double("rope.beta_fast", rope.beta_fast);
+  add_double("rope.beta_slow", rope.beta_slow);
+  add_double("rope.attention_factor", rope.attention_factor);
+}
+
+}  // namespace reprise

@@ -1,0 +1,143 @@
+#include "core/model/sentence_encoder.h"
+
+#include <torch/torch.h>
+
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/json.h"
+#include "core/base/mapped_file.h"
+#include "core/base/safetensors.h"
+#include "core/base/status_macros.h"
+
+namespace reprise {
+namespace {
+
+using torch::Tensor;
+
+struct EncoderConfig {
+  int64_t hidden = 0, layers = 0, heads = 0, positions = 0;
+  double epsilon = 1e-12;
+};
+
+absl::StatusOr<EncoderConfig> ReadConfig(const std::string& folder) {
+  ASSIGN_OR_RETURN(const auto map, MappedFile::Open(folder + "/config.json"));
+  ASSIGN_OR_RETURN(const JsonValue json, JsonValue::Parse(AsText(map->bytes())));
+  EncoderConfig config;
+  for (auto [key, field] :
+       {std::pair("hidden_size", &config.hidden), std::pair("num_hidden_layers", &config.layers),
+        std::pair("num_attention_heads", &config.heads),
+        std::pair("max_position_embeddings", &config.positions)}) {
+    ASSIGN_OR_RETURN(*field, json.IntOr(key, 0));
+    if (*field < 1 || *field > (1 << 16)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(folder, "/config.json: ", key, " is ", *field, ", expected 1 to 65536"));
+    }
+  }
+  ASSIGN_OR_RETURN(config.epsilon, json.DoubleOr("layer_norm_eps", 1e-12));
+  return config;
+}
+
+// BERT with post-layer norms. libtorch throws; only Encode and Load, which
+// catch, may be called.
+class Encoder {
+ public:
+  absl::Status Load(const std::string& folder) {
+    ASSIGN_OR_RETURN(config_, ReadConfig(folder));
+    ASSIGN_OR_RETURN(map_, MappedFile::Open(folder + "/model.safetensors"));
+    ASSIGN_OR_RETURN(const auto tensors, ParseSafetensors(map_->bytes()));
+    for (const SafetensorsTensor& tensor : tensors) {
+      if (tensor.type != SafetensorsType::kF32) continue;
+      void* data = const_cast<uint8_t*>(tensor.bytes.data());
+      weights_[tensor.name] = torch::from_blob(data, tensor.shape, torch::kFloat32).clone();
+    }
+    // A pass over a short text finds every missing or misshapen tensor.
+    const auto probe = Encode({101, 102});
+    return probe.status();
+  }
+
+  int hidden() const { return static_cast<int>(config_.hidden); }
+  int positions() const { return static_cast<int>(config_.positions); }
+
+  absl::StatusOr<std::vector<float>> Encode(const std::vector<int32_t>& ids) const {
+    try {
+      const c10::InferenceMode guard;
+      const Tensor input = torch::tensor(ids, torch::kInt64);
+      const Tensor pooled = torch::nn::functional::normalize(
+          Forward(input).mean(0), torch::nn::functional::NormalizeFuncOptions().dim(0));
+      const float* data = pooled.data_ptr<float>();
+      return std::vector<float>(data, data + pooled.numel());
+    } catch (const std::exception& error) {
+      return absl::InternalError(absl::StrCat("sentence encoder: ", error.what()));
+    }
+  }
+
+ private:
+  const Tensor& Weight(const std::string& name) const {
+    const auto found = weights_.find(name);
+    TORCH_CHECK(found != weights_.end(), "tensor ", name, " is missing");
+    return found->second;
+  }
+
+  Tensor Linear(const std::string& name, const Tensor& x) const {
+    return torch::linear(x, Weight(name + ".weight"), Weight(name + ".bias"));
+  }
+
+  Tensor LayerNorm(const std::string& name, const Tensor& x) const {
+    return torch::layer_norm(x, {config_.hidden}, Weight(name + ".weight"), Weight(name + ".bias"),
+                             config_.epsilon);
+  }
+
+  Tensor Heads(const Tensor& x) const {  // [tokens, hidden] -> [heads, tokens, head_dim]
+    return x.view({x.size(0), config_.heads, config_.hidden / config_.heads}).transpose(0, 1);
+  }
+
+  Tensor Forward(const Tensor& ids) const {
+    const int64_t tokens = ids.size(0);
+    Tensor x = Weight("embeddings.word_embeddings.weight").index_select(0, ids) +
+               Weight("embeddings.position_embeddings.weight").narrow(0, 0, tokens) +
+               Weight("embeddings.token_type_embeddings.weight").select(0, 0);
+    x = LayerNorm("embeddings.LayerNorm", x);
+    for (int64_t i = 0; i < config_.layers; ++i) {
+      const std::string layer = absl::StrCat("encoder.layer.", i, ".");
+      const std::string attention = layer + "attention.self.";
+      const Tensor mixed =
+          torch::scaled_dot_product_attention(Heads(Linear(attention + "query", x)).unsqueeze(0),
+                                              Heads(Linear(attention + "key", x)).unsqueeze(0),
+                                              Heads(Linear(attention + "value", x)).unsqueeze(0));
+      const Tensor joined = mixed.squeeze(0).transpose(0, 1).reshape({tokens, config_.hidden});
+      x = LayerNorm(layer + "attention.output.LayerNorm",
+                    x + Linear(layer + "attention.output.dense", joined));
+      const Tensor inner = torch::gelu(Linear(layer + "intermediate.dense", x));
+      x = LayerNorm(layer + "output.LayerNorm", x + Linear(layer + "output.dense", inner));
+    }
+    return x;
+  }
+
+  EncoderConfig config_;
+  std::shared_ptr<const MappedFile> map_;
+  std::map<std::string, Tensor> weights_;
+};
+
+}  // namespace
+
+absl::StatusOr<SentenceEncoderModel> LoadSentenceEncoder(const std::string& folder,
+                                                         int num_threads) {
+  auto encoder = std::make_shared<Encoder>();
+  at::set_num_threads(num_threads);
+  RETURN_IF_ERROR(encoder->Load(folder));
+  SentenceEncoderModel model;
+  model.dimensions = encoder->hidden();
+  model.max_tokens = std::min(model.max_tokens, encoder->positions());
+  model.encode = [encoder, limit = model.max_tokens](
+                     absl::Span<const int32_t> ids) -> absl::StatusOr<std::vector<float>> {
+    if (ids.empty() || ids.size() > static_cast<size_t>(limit)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(ids.size(), " WordPieces, expected 1 to ", limit));
+    }
+    return encoder->Encode({ids.begin(), ids.end()});
+  };
+  return model;
+}
+
+}  // namespace reprise

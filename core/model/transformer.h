@@ -1,0 +1,101 @@
+// Transformer: the layers that GPT-2 and Llama models are made of, over packed
+// weights. One pass takes rows of many sequences at once.
+//
+// Threading  Forward is called by one thread; it runs its loops on the pool.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/model/kernels.h"
+#include "core/model/kv_pool.h"
+#include "core/model/load_model.h"
+#include "core/model/packed_matrix.h"
+#include "core/model/rope.h"
+#include "core/model/thread_pool.h"
+
+namespace reprise {
+
+// y = x W^T + bias; the bias may be empty.
+struct Linear {
+  PackedMatrix weight;
+  std::vector<float> bias;
+};
+
+// RMSNorm without bias, LayerNorm with.
+struct Norm {
+  std::vector<float> weight;
+  std::vector<float> bias;
+};
+
+struct Layer {
+  Norm attention_norm, mlp_norm;
+  Linear q, k, v, attention_output;
+  Linear gate, up, down;  // gate: Llama only
+};
+
+// Rows of one sequence within a pass.
+struct PassSequence {
+  size_t first_row = 0;
+  size_t rows = 0;
+  int32_t first_position = 0;
+  absl::Span<const BlockId> blocks;  // covers every position up to the last row's
+};
+
+struct Pass {
+  std::vector<TokenId> tokens;     // [rows]
+  std::vector<int32_t> positions;  // [rows]
+  std::vector<PassSequence> sequences;
+  std::vector<size_t> logit_rows;  // rows whose logits are wanted
+};
+
+class Transformer {
+ public:
+  // kNotFound or kInvalidArgument naming the tensor.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Build(const LoadedModel& model,
+                                                            Dtype weight_dtype,
+                                                            const Kernels& kernels,
+                                                            ThreadPool& pool);
+
+  // Writes KV of every row into its block, then logits of `pass.logit_rows`
+  // into logits[logit_rows][vocabulary].
+  void Forward(const Pass& pass, KvPool& kv, std::vector<float>& logits);
+
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  struct Builder;
+  Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool);
+
+  void Embed(const Pass& pass);
+  void ApplyNorm(const Norm& norm, const float* x, float* y, size_t rows) const;
+  void Multiply(const Linear& linear, const float* x, size_t rows, float* y,
+                bool accumulate = false) const;
+  void Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv);
+  void StoreKv(int layer, const Pass& pass, KvPool& kv);
+  void AttendAll(int layer, const Pass& pass, const KvPool& kv);
+  void Mlp(const Layer& layer, size_t rows);
+  void Reserve(size_t rows, int32_t last_position);
+
+  ModelConfig config_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+  PackedMatrix token_embedding_;
+  std::optional<PackedMatrix> lm_head_;    // none: tied to the embedding
+  std::vector<float> position_embedding_;  // GPT-2: [context][hidden]
+  std::optional<RotaryTable> rotary_;      // Llama
+  std::vector<Layer> layers_;
+  Norm final_norm_;
+
+  // Activations of the pass at hand, [rows][...].
+  size_t reserved_rows_ = 0;
+  AlignedArray<float> x_, normed_, q_, k_, v_, attended_, gate_, up_;
+  size_t scratch_floats_ = 0;
+  std::vector<AlignedArray<float>> scratch_;  // one per thread
+};
+
+}  // namespace reprise

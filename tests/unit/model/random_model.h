@@ -1,0 +1,84 @@
+// Small models with random weights, in memory.
+#pragma once
+
+#include <cstring>
+#include <random>
+#include <string>
+
+#include "core/model/load_model.h"
+
+namespace reprise {
+
+class RandomModelBuilder {
+ public:
+  explicit RandomModelBuilder(Architecture architecture) {
+    ModelConfig& c = config_;
+    c.name = "random";
+    c.architecture = architecture;
+    c.num_layers = 2;
+    c.num_heads = 6;
+    c.num_kv_heads = architecture == Architecture::kLlama ? 2 : 6;
+    c.head_dim = 64;
+    c.hidden_size = 384;
+    c.intermediate_size = 1024;
+    c.vocabulary_size = 331;  // no multiple of any panel
+    c.context_length = 256;
+    c.tied_embeddings = true;
+    c.rope.dimensions = 64;
+  }
+
+  LoadedModel Build() {
+    const ModelConfig& c = config_;
+    const bool llama = c.architecture == Architecture::kLlama;
+    Add("token_embedding", {c.vocabulary_size, c.hidden_size});
+    if (!llama) Add("position_embedding", {c.context_length, c.hidden_size});
+    AddNorm("final_norm");
+    for (int i = 0; i < c.num_layers; ++i) {
+      const std::string layer = "layers." + std::to_string(i) + ".";
+      AddNorm(layer + "attention_norm");
+      AddNorm(layer + "mlp_norm");
+      AddLinear(layer + "attention.q", c.num_heads * c.head_dim, c.hidden_size);
+      AddLinear(layer + "attention.k", c.num_kv_heads * c.head_dim, c.hidden_size);
+      AddLinear(layer + "attention.v", c.num_kv_heads * c.head_dim, c.hidden_size);
+      AddLinear(layer + "attention.output", c.hidden_size, c.num_heads * c.head_dim);
+      AddLinear(layer + "mlp.up", c.intermediate_size, c.hidden_size);
+      AddLinear(layer + "mlp.down", c.hidden_size, c.intermediate_size);
+      if (llama) AddLinear(layer + "mlp.gate", c.intermediate_size, c.hidden_size);
+    }
+    for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].bytes = ByteView(owned_[i]);
+    LoadedModel model;
+    model.config = config_;
+    model.weights = std::make_shared<const WeightFile>(
+        std::vector<std::shared_ptr<const MappedFile>>(), std::move(owned_), std::move(tensors_));
+    return model;
+  }
+
+ private:
+  void Add(const std::string& name, std::vector<int64_t> shape, float offset = 0) {
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    std::vector<float> values(count);
+    std::normal_distribution<float> normal(offset, 0.05f);
+    for (float& value : values) value = normal(random_);
+    owned_.emplace_back(count * sizeof(float));
+    std::memcpy(owned_.back().data(), values.data(), owned_.back().size());
+    tensors_.push_back({name, StorageType::kF32, std::move(shape), {}});
+  }
+
+  void AddNorm(const std::string& name) {
+    Add(name + ".weight", {config_.hidden_size}, 1);
+    if (config_.architecture == Architecture::kGpt2) Add(name + ".bias", {config_.hidden_size});
+  }
+
+  void AddLinear(const std::string& name, int64_t rows, int64_t columns) {
+    Add(name + ".weight", {rows, columns});
+    if (config_.architecture == Architecture::kGpt2) Add(name + ".bias", {rows});
+  }
+
+  std::mt19937 random_{7};
+  ModelConfig config_;
+  std::vector<std::vector<uint8_t>> owned_;
+  std::vector<WeightTensor> tensors_;
+};
+
+}  // namespace reprise
