@@ -1,0 +1,165 @@
+#include "core/text/chat_template.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace reprise {
+namespace {
+
+const char* RoleName(ChatRole role) {
+  switch (role) {
+    case ChatRole::kSystem:
+      return "system";
+    case ChatRole::kUser:
+      return "user";
+    case ChatRole::kAssistant:
+      return "assistant";
+  }
+  return "";
+}
+
+// System first if at all, then user and assistant in turn, a user last.
+absl::Status CheckOrder(absl::Span<const ChatMessage> messages) {
+  if (messages.empty()) return absl::InvalidArgumentError("messages: empty");
+  ChatRole expected = ChatRole::kUser;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const ChatRole role = messages[i].role;
+    if (i == 0 && role == ChatRole::kSystem) continue;
+    if (role != expected) {
+      return absl::InvalidArgumentError(absl::StrCat("messages[", i, "].role is ", RoleName(role),
+                                                     ", expected ", RoleName(expected)));
+    }
+    expected = role == ChatRole::kUser ? ChatRole::kAssistant : ChatRole::kUser;
+  }
+  if (messages.back().role == ChatRole::kUser) return absl::OkStatus();
+  return absl::InvalidArgumentError("messages: the last message must be the user's");
+}
+
+// Collects ids; the first failure sticks.
+class IdBuilder {
+ public:
+  explicit IdBuilder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  IdBuilder& Special(const char* literal) {
+    const auto id = tokenizer_.SpecialToken(literal);
+    if (id) {
+      ids_.push_back(*id);
+    } else if (status_.ok()) {
+      status_ = absl::FailedPreconditionError(
+          absl::StrCat("the vocabulary has no token ", literal, " for its chat format"));
+    }
+    return *this;
+  }
+
+  IdBuilder& Id(std::optional<TokenId> id) {
+    if (id) ids_.push_back(*id);
+    return *this;
+  }
+
+  IdBuilder& Text(absl::string_view text) {
+    if (!status_.ok()) return *this;
+    auto ids = tokenizer_.Encode(text);
+    if (ids.ok()) {
+      ids_.insert(ids_.end(), ids->begin(), ids->end());
+    } else {
+      status_ = ids.status();
+    }
+    return *this;
+  }
+
+  absl::StatusOr<std::vector<TokenId>> Finish() {
+    if (!status_.ok()) return status_;
+    return std::move(ids_);
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<TokenId> ids_;
+  absl::Status status_;
+};
+
+void AddChatMl(IdBuilder& ids, absl::string_view role, absl::string_view content) {
+  ids.Special("<|im_start|>").Text(absl::StrCat(role, "\n", content)).Special("<|im_end|>");
+  ids.Text("\n");
+}
+
+void AddLlama3(IdBuilder& ids, absl::string_view role, absl::string_view content) {
+  ids.Special("<|start_header_id|>").Text(role).Special("<|end_header_id|>");
+  ids.Text(absl::StrCat("\n\n", content)).Special("<|eot_id|>");
+}
+
+}  // namespace
+
+ChatFormat DetectChatFormat(absl::string_view template_source, absl::string_view architecture,
+                            const Tokenizer& tokenizer) {
+  const auto has = [&](const char* literal) { return tokenizer.SpecialToken(literal).has_value(); };
+  if (absl::StrContains(template_source, "<|start_header_id|>") && has("<|eot_id|>")) {
+    return ChatFormat::kLlama3;
+  }
+  if (absl::StrContains(template_source, "<|im_start|>") && has("<|im_start|>")) {
+    return ChatFormat::kChatMl;
+  }
+  // DialoGPT's own template puts only EOS between turns; plain GPT-2 files say nothing.
+  if (architecture == "gpt2" && tokenizer.eos_id().has_value()) return ChatFormat::kDialoGpt;
+  return ChatFormat::kNone;
+}
+
+ChatTemplate::ChatTemplate(ChatFormat format, const Tokenizer* tokenizer,
+                           std::string default_system)
+    : format_(format), tokenizer_(tokenizer), default_system_(std::move(default_system)) {}
+
+std::string ChatTemplate::DefaultSystemFromTemplate(absl::string_view source) {
+  // As ChatML templates write it: '<|im_start|>system\nYou are …<|im_end|>\n'
+  constexpr absl::string_view kOpenings[] = {"<|im_start|>system\\n", "<|im_start|>system\n"};
+  for (const absl::string_view opening : kOpenings) {
+    const size_t begin = source.find(opening);
+    if (begin == absl::string_view::npos) continue;
+    const absl::string_view rest = source.substr(begin + opening.size());
+    const size_t end = rest.find("<|im_end|>");
+    const absl::string_view text = rest.substr(0, end);
+    // A quote means that the template splices the caller's message in here.
+    if (end == absl::string_view::npos || absl::StrContains(text, "'")) continue;
+    return std::string(text);
+  }
+  return "";
+}
+
+absl::StatusOr<std::vector<TokenId>> ChatTemplate::Render(
+    absl::Span<const ChatMessage> messages) const {
+  if (format_ == ChatFormat::kNone) {
+    return absl::FailedPreconditionError("the model has no chat format; send text or token ids");
+  }
+  RETURN_IF_ERROR(CheckOrder(messages));
+  IdBuilder ids(*tokenizer_);
+  if (format_ == ChatFormat::kLlama3) ids.Special("<|begin_of_text|>");
+  if (format_ == ChatFormat::kChatMl && messages[0].role != ChatRole::kSystem &&
+      !default_system_.empty()) {
+    AddChatMl(ids, "system", default_system_);
+  }
+  for (const ChatMessage& message : messages) {
+    if (format_ == ChatFormat::kChatMl) {
+      AddChatMl(ids, RoleName(message.role), message.content);
+    } else if (format_ == ChatFormat::kLlama3) {
+      AddLlama3(ids, RoleName(message.role), message.content);
+    } else {
+      ids.Text(message.content).Id(tokenizer_->eos_id());
+    }
+  }
+  if (format_ == ChatFormat::kChatMl) ids.Special("<|im_start|>").Text("assistant\n");
+  if (format_ == ChatFormat::kLlama3) {
+    ids.Special("<|start_header_id|>").Text("assistant").Special("<|end_header_id|>").Text("\n\n");
+  }
+  return ids.Finish();
+}
+
+std::vector<TokenId> ChatTemplate::EndOfTurnIds() const {
+  const char* literal = format_ == ChatFormat::kChatMl   ? "<|im_end|>"
+                        : format_ == ChatFormat::kLlama3 ? "<|eot_id|>"
+                                                         : "";
+  const auto id = tokenizer_->SpecialToken(literal);
+  if (id) return {*id};
+  return {};
+}
+
+}  // namespace reprise

@@ -1,0 +1,237 @@
+#include "core/text/tokenizer_spec.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "core/base/json.h"
+#include "core/base/mapped_file.h"
+#include "core/base/status_macros.h"
+
+namespace reprise {
+namespace {
+
+constexpr int64_t kGgufControlToken = 3;  // ggml's token types
+constexpr int64_t kGgufUserToken = 4;
+constexpr size_t kMaxVocabulary = size_t{1} << 22;
+
+absl::StatusOr<PreTokenizer> ParseGgufPre(const std::string& name) {
+  if (name == "gpt-2" || name == "default") return PreTokenizer::kGpt2;
+  if (name == "smollm") return PreTokenizer::kSmolLm;
+  if (name == "llama-bpe" || name == "llama3" || name == "llama-v3") return PreTokenizer::kLlama3;
+  if (name == "qwen2") return PreTokenizer::kQwen2;
+  return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.pre is \"", name,
+                                                 "\", expected gpt-2, smollm, llama-bpe or qwen2"));
+}
+
+absl::StatusOr<std::pair<std::string, std::string>> SplitMerge(absl::string_view merge,
+                                                               size_t index) {
+  // Byte-level letters hold no space, so the first one separates.
+  const size_t space = merge.find(' ');
+  if (space == absl::string_view::npos || space == 0 || space + 1 == merge.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer: merge ", index, " \"", merge, "\" is no pair"));
+  }
+  return std::pair(std::string(merge.substr(0, space)), std::string(merge.substr(space + 1)));
+}
+
+absl::StatusOr<std::optional<TokenId>> OptionalId(const GgufFile& file, const char* key) {
+  if (!file.Has(key)) return std::optional<TokenId>();
+  ASSIGN_OR_RETURN(const int64_t id, file.Int(key));
+  if (id < 0 || id > static_cast<int64_t>(kMaxVocabulary)) {
+    return absl::InvalidArgumentError(absl::StrCat(key, " is ", id));
+  }
+  return std::optional<TokenId>(static_cast<TokenId>(id));
+}
+
+absl::StatusOr<JsonValue> ReadJson(const std::string& path) {
+  ASSIGN_OR_RETURN(const auto map, MappedFile::Open(path));
+  auto json = JsonValue::Parse(AsText(map->bytes()));
+  if (json.ok()) return json;
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", json.status().message()));
+}
+
+// All values of `key` anywhere in a pre_tokenizer description, as text.
+void CollectParts(const JsonValue& node, std::vector<std::string>& parts) {
+  if (const auto type = node.StringOr("type", ""); type.ok() && !type->empty()) {
+    parts.push_back(*type);
+  }
+  if (const auto list = node.Get("pretokenizers"); list.ok()) {
+    for (size_t i = 0; i < list->size(); ++i) {
+      if (const auto item = list->At(i); item.ok()) CollectParts(*item, parts);
+    }
+  }
+  if (const auto pattern = node.Get("pattern"); pattern.ok()) {
+    if (const auto regex = pattern->StringOr("Regex", ""); regex.ok()) parts.push_back(*regex);
+  }
+}
+
+absl::StatusOr<PreTokenizer> DetectPreTokenizer(const JsonValue& root) {
+  if (!root.Has("pre_tokenizer")) {
+    return absl::InvalidArgumentError("tokenizer.json: pre_tokenizer is missing");
+  }
+  ASSIGN_OR_RETURN(const JsonValue node, root.Get("pre_tokenizer"));
+  std::vector<std::string> parts;
+  CollectParts(node, parts);
+  const auto has = [&](absl::string_view text) {
+    return std::any_of(parts.begin(), parts.end(),
+                       [&](const std::string& part) { return absl::StrContains(part, text); });
+  };
+  if (has("\\p{N}{1,3}")) return PreTokenizer::kLlama3;
+  if (has("\\p{L}\\p{N}]?\\p{L}+|\\p{N}|")) return PreTokenizer::kQwen2;
+  if (has("Digits") && has("ByteLevel")) return PreTokenizer::kSmolLm;
+  if (parts == std::vector<std::string>{"ByteLevel"}) return PreTokenizer::kGpt2;
+  return absl::InvalidArgumentError(
+      absl::StrCat("tokenizer.json: pre_tokenizer of type ", parts.empty() ? "?" : parts[0],
+                   " is none of GPT-2's, SmolLM's, Llama-3's and Qwen2's"));
+}
+
+absl::Status CheckVocabularySize(size_t size) {
+  if (size > 0 && size <= kMaxVocabulary) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("tokenizer: vocabulary of ", size, ", expected 1 to ", kMaxVocabulary));
+}
+
+absl::Status SetToken(TokenizerSpec& spec, const std::string& token, int64_t id) {
+  if (id < 0 || id >= static_cast<int64_t>(kMaxVocabulary)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.json: token \"", token, "\" has id ", id));
+  }
+  if (static_cast<size_t>(id) >= spec.tokens.size()) spec.tokens.resize(id + 1);
+  spec.tokens[id] = token;
+  return absl::OkStatus();
+}
+
+absl::Status ReadJsonVocabulary(const JsonValue& root, TokenizerSpec& spec) {
+  ASSIGN_OR_RETURN(const JsonValue model, root.Get("model"));
+  ASSIGN_OR_RETURN(const std::string type, model.StringOr("type", "BPE"));
+  if (type != "BPE") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.json: model.type is \"", type, "\", expected BPE"));
+  }
+  ASSIGN_OR_RETURN(const JsonValue vocab, model.Get("vocab"));
+  ASSIGN_OR_RETURN(const std::vector<std::string> tokens, vocab.Keys());
+  for (const std::string& token : tokens) {
+    ASSIGN_OR_RETURN(const JsonValue value, vocab.Get(token));
+    ASSIGN_OR_RETURN(const int64_t id, value.AsInt());
+    RETURN_IF_ERROR(SetToken(spec, token, id));
+  }
+  ASSIGN_OR_RETURN(spec.ignore_merges, model.BoolOr("ignore_merges", false));
+  ASSIGN_OR_RETURN(const JsonValue merges, model.Get("merges"));
+  for (size_t i = 0; i < merges.size(); ++i) {
+    ASSIGN_OR_RETURN(const JsonValue merge, merges.At(i));
+    if (merge.kind() == JsonValue::Kind::kArray) {
+      ASSIGN_OR_RETURN(const JsonValue left, merge.At(0));
+      ASSIGN_OR_RETURN(const JsonValue right, merge.At(1));
+      ASSIGN_OR_RETURN(std::string l, left.AsString());
+      ASSIGN_OR_RETURN(std::string r, right.AsString());
+      spec.merges.emplace_back(std::move(l), std::move(r));
+      continue;
+    }
+    ASSIGN_OR_RETURN(const std::string text, merge.AsString());
+    ASSIGN_OR_RETURN(auto pair, SplitMerge(text, i));
+    spec.merges.push_back(std::move(pair));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadAddedTokens(const JsonValue& root, TokenizerSpec& spec) {
+  if (!root.Has("added_tokens")) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const JsonValue added, root.Get("added_tokens"));
+  for (size_t i = 0; i < added.size(); ++i) {
+    ASSIGN_OR_RETURN(const JsonValue token, added.At(i));
+    ASSIGN_OR_RETURN(const int64_t id, token.IntOr("id", -1));
+    ASSIGN_OR_RETURN(const std::string content, token.StringOr("content", ""));
+    RETURN_IF_ERROR(SetToken(spec, content, id));
+    spec.special.push_back(static_cast<TokenId>(id));
+  }
+  return absl::OkStatus();
+}
+
+// "eos_token": "</s>" or {"content": "</s>"}.
+absl::StatusOr<std::optional<TokenId>> NamedToken(const JsonValue& config, const char* key,
+                                                  const TokenizerSpec& spec) {
+  if (!config.Has(key)) return std::optional<TokenId>();
+  ASSIGN_OR_RETURN(const JsonValue value, config.Get(key));
+  const bool is_text = value.kind() == JsonValue::Kind::kString;
+  ASSIGN_OR_RETURN(const std::string token,
+                   is_text ? value.AsString() : value.StringOr("content", ""));
+  const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), token);
+  if (found == spec.tokens.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer_config.json: ", key, " \"", token, "\" is not in the vocabulary"));
+  }
+  return std::optional<TokenId>(static_cast<TokenId>(found - spec.tokens.begin()));
+}
+
+absl::Status ReadTokenizerConfig(const std::string& folder, TokenizerSpec& spec) {
+  const auto config = ReadJson(folder + "/tokenizer_config.json");
+  if (absl::IsNotFound(config.status())) return absl::OkStatus();
+  if (!config.ok()) return config.status();
+  ASSIGN_OR_RETURN(spec.bos, NamedToken(*config, "bos_token", spec));
+  ASSIGN_OR_RETURN(spec.eos, NamedToken(*config, "eos_token", spec));
+  ASSIGN_OR_RETURN(spec.add_bos, config->BoolOr("add_bos_token", false));
+  if (config->Has("chat_template")) {
+    // Some models give a list of named templates instead; none is then chosen.
+    ASSIGN_OR_RETURN(const JsonValue source, config->Get("chat_template"));
+    if (source.kind() == JsonValue::Kind::kString) {
+      ASSIGN_OR_RETURN(spec.chat_template, source.AsString());
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
+  TokenizerSpec spec;
+  ASSIGN_OR_RETURN(const std::string model, file.String("tokenizer.ggml.model"));
+  if (model != "gpt2") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.ggml.model is \"", model, "\", expected gpt2 (byte-level BPE)"));
+  }
+  ASSIGN_OR_RETURN(const std::string pre, file.StringOr("tokenizer.ggml.pre", "gpt-2"));
+  ASSIGN_OR_RETURN(spec.pre_tokenizer, ParseGgufPre(pre));
+  spec.ignore_merges = spec.pre_tokenizer == PreTokenizer::kLlama3;
+  ASSIGN_OR_RETURN(const auto* tokens, file.Strings("tokenizer.ggml.tokens"));
+  RETURN_IF_ERROR(CheckVocabularySize(tokens->size()));
+  for (const absl::string_view token : *tokens) spec.tokens.emplace_back(token);
+  if (file.Has("tokenizer.ggml.token_type")) {
+    ASSIGN_OR_RETURN(const auto* types, file.Ints("tokenizer.ggml.token_type"));
+    for (size_t i = 0; i < std::min(types->size(), tokens->size()); ++i) {
+      if ((*types)[i] == kGgufControlToken || (*types)[i] == kGgufUserToken) {
+        spec.special.push_back(static_cast<TokenId>(i));
+      }
+    }
+  }
+  ASSIGN_OR_RETURN(const auto* merges, file.Strings("tokenizer.ggml.merges"));
+  for (size_t i = 0; i < merges->size(); ++i) {
+    ASSIGN_OR_RETURN(auto pair, SplitMerge((*merges)[i], i));
+    spec.merges.push_back(std::move(pair));
+  }
+  ASSIGN_OR_RETURN(spec.bos, OptionalId(file, "tokenizer.ggml.bos_token_id"));
+  ASSIGN_OR_RETURN(spec.eos, OptionalId(file, "tokenizer.ggml.eos_token_id"));
+  ASSIGN_OR_RETURN(spec.add_bos, file.BoolOr("tokenizer.ggml.add_bos_token", false));
+  ASSIGN_OR_RETURN(spec.chat_template, file.StringOr("tokenizer.chat_template", ""));
+  return spec;
+}
+
+absl::StatusOr<TokenizerSpec> ReadTokenizerFolder(const std::string& folder) {
+  ASSIGN_OR_RETURN(const JsonValue root, ReadJson(folder + "/tokenizer.json"));
+  if (root.Has("normalizer")) {
+    ASSIGN_OR_RETURN(const JsonValue normalizer, root.Get("normalizer"));
+    ASSIGN_OR_RETURN(const std::string type, normalizer.StringOr("type", ""));
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.json: normalizer ", type, " is not supported"));
+  }
+  TokenizerSpec spec;
+  ASSIGN_OR_RETURN(spec.pre_tokenizer, DetectPreTokenizer(root));
+  RETURN_IF_ERROR(ReadJsonVocabulary(root, spec));
+  RETURN_IF_ERROR(ReadAddedTokens(root, spec));
+  RETURN_IF_ERROR(CheckVocabularySize(spec.tokens.size()));
+  RETURN_IF_ERROR(ReadTokenizerConfig(folder, spec));
+  return spec;
+}
+
+}  // namespace reprise
