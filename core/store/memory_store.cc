@@ -1,0 +1,130 @@
+#include "core/store/memory_store.h"
+
+#include <map>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "core/store/segment_codec.h"
+
+namespace reprise {
+namespace {
+
+class MemoryStore final : public KvStore {
+ public:
+  absl::Status WriteSegments(absl::Span<const SegmentWrite> writes) override {
+    absl::MutexLock lock(&mutex_);
+    for (const SegmentWrite& write : writes) {
+      SegmentRecord record = write.record;
+      record.payload_bytes = static_cast<int64_t>(write.payload.size());
+      segments_[record.key] = {record, EncodeSegment(record, write.payload)};
+      written_bytes_ += record.payload_bytes;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override {
+    absl::MutexLock lock(&mutex_);
+    const auto found = segments_.find(record.key);
+    if (found == segments_.end()) return absl::NotFoundError("no such segment");
+    absl::Status status = DecodeSegment(AsBytes(found->second.value), record, out);
+    if (status.ok()) {
+      read_bytes_ += static_cast<int64_t>(out.size());
+    } else {
+      ++corrupt_count_;
+      segments_.erase(found);
+    }
+    return status;
+  }
+
+  absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
+    absl::MutexLock lock(&mutex_);
+    for (const SegmentKey& key : keys) segments_.erase(key);
+    return absl::OkStatus();
+  }
+
+  absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
+    absl::MutexLock lock(&mutex_);
+    for (const SegmentRecord& record : records) {
+      const auto found = segments_.find(record.key);
+      if (found == segments_.end()) continue;
+      found->second.record.last_used_unix_ms = record.last_used_unix_ms;
+      found->second.record.hit_count = record.hit_count;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ForEachSegment(const Digest& identity,
+                              const std::function<void(SegmentRecord)>& visit) override {
+    std::multimap<int32_t, SegmentRecord> by_position;
+    {
+      absl::MutexLock lock(&mutex_);
+      for (const auto& [key, entry] : segments_) {
+        if (entry.record.identity != identity) continue;
+        by_position.emplace(entry.record.start_position, entry.record);
+      }
+    }
+    for (auto& [position, record] : by_position) visit(std::move(record));
+    return absl::OkStatus();
+  }
+
+  absl::Status WritePrompt(const PromptRecord& prompt) override {
+    absl::MutexLock lock(&mutex_);
+    prompts_[{prompt.identity, prompt.id}] = prompt;
+    return absl::OkStatus();
+  }
+
+  absl::Status DeletePrompt(const Digest& identity, uint64_t id) override {
+    absl::MutexLock lock(&mutex_);
+    prompts_.erase({identity, id});
+    return absl::OkStatus();
+  }
+
+  absl::Status ForEachPrompt(const Digest& identity,
+                             const std::function<void(PromptRecord)>& visit) override {
+    std::vector<PromptRecord> prompts;
+    {
+      absl::MutexLock lock(&mutex_);
+      for (const auto& [key, prompt] : prompts_) {
+        if (key.first == identity) prompts.push_back(prompt);
+      }
+    }
+    for (PromptRecord& prompt : prompts) visit(std::move(prompt));
+    return absl::OkStatus();
+  }
+
+  absl::Status Flush() override { return absl::OkStatus(); }
+
+  StoreStats Stats() const override {
+    absl::MutexLock lock(&mutex_);
+    StoreStats stats;
+    stats.segment_count = static_cast<int64_t>(segments_.size());
+    stats.prompt_count = static_cast<int64_t>(prompts_.size());
+    for (const auto& [key, entry] : segments_) {
+      stats.payload_bytes += entry.record.payload_bytes;
+      stats.disk_bytes += static_cast<int64_t>(entry.value.size());
+    }
+    stats.read_bytes = read_bytes_;
+    stats.written_bytes = written_bytes_;
+    stats.corrupt_count = corrupt_count_;
+    return stats;
+  }
+
+ private:
+  struct Entry {
+    SegmentRecord record;
+    std::string value;  // as EncodeSegment made it
+  };
+
+  mutable absl::Mutex mutex_;
+  std::map<SegmentKey, Entry> segments_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::pair<Digest, uint64_t>, PromptRecord> prompts_ ABSL_GUARDED_BY(mutex_);
+  int64_t read_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t written_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t corrupt_count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<KvStore> CreateMemoryStore() { return std::make_unique<MemoryStore>(); }
+
+}  // namespace reprise
