@@ -1,0 +1,196 @@
+#include "core/telemetry/log.h"
+
+#include <spdlog/async.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <atomic>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+
+namespace reprise {
+namespace {
+
+spdlog::level::level_enum ToSpdlog(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::info;
+}
+
+const char* LevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "info";
+}
+
+std::string ValueText(const LogValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return JsonQuote(*text);
+  if (const auto* integer = std::get_if<int64_t>(&value)) return absl::StrCat(*integer);
+  if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "true" : "false";
+  const double number = std::get<double>(value);
+  return std::isfinite(number) ? absl::StrFormat("%.9g", number) : "null";
+}
+
+std::string FormatLine(bool json, LogLevel level, absl::string_view event,
+                       const LogFields& fields) {
+  const std::string now =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", absl::Now(), absl::UTCTimeZone());
+  if (!json) {
+    std::string line = absl::StrCat(now, " ", LevelName(level), " ", event);
+    for (const auto& [key, value] : fields) absl::StrAppend(&line, " ", key, "=", ValueText(value));
+    return line;
+  }
+  std::string line = absl::StrCat("{\"time\":\"", now, "\",\"level\":\"", LevelName(level),
+                                  "\",\"event\":", JsonQuote(event));
+  for (const auto& [key, value] : fields) {
+    absl::StrAppend(&line, ",", JsonQuote(key), ":", ValueText(value));
+  }
+  return line + "}";
+}
+
+// The character at `at` if it is whole UTF-8: its length, else 0.
+size_t Utf8Length(absl::string_view text, size_t at) {
+  const auto byte = static_cast<uint8_t>(text[at]);
+  const size_t length = byte < 0x80    ? 1
+                        : byte >= 0xF0 ? 4
+                        : byte >= 0xE0 ? 3
+                        : byte >= 0xC2 ? 2
+                                       : 0;
+  if (length == 0 || byte > 0xF4 || at + length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((static_cast<uint8_t>(text[at + i]) & 0xC0) != 0x80) return 0;
+  }
+  return length;
+}
+
+}  // namespace
+
+std::string JsonQuote(absl::string_view text) {
+  std::string out = "\"";
+  for (size_t at = 0; at < text.size();) {
+    const char c = text[at];
+    const size_t length = Utf8Length(text, at);
+    if (length == 0) {
+      out += "\\ufffd";
+    } else if (c == '"' || c == '\\') {
+      out += {'\\', c};
+    } else if (static_cast<uint8_t>(c) < 0x20 || c == 0x7F) {
+      absl::StrAppendFormat(&out, "\\u%04x", static_cast<int>(c));
+    } else {
+      out.append(text.data() + at, length);
+    }
+    at += std::max<size_t>(length, 1);
+  }
+  return out + "\"";
+}
+
+struct Logger::Impl {
+  bool json = true;
+  Metrics* metrics = nullptr;
+  std::shared_ptr<spdlog::details::thread_pool> pool;
+  std::shared_ptr<spdlog::async_logger> logger;
+  std::atomic<size_t> reported_overruns{0};
+
+  // Lines lost since the last call go into the metrics.
+  void CountDropped() {
+    const size_t overruns = pool->overrun_counter();
+    const size_t before = reported_overruns.exchange(overruns);
+    if (metrics != nullptr && overruns > before) {
+      metrics->LogLinesDropped(static_cast<int64_t>(overruns - before));
+    }
+  }
+};
+
+Logger::Logger(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+absl::StatusOr<std::unique_ptr<Logger>> Logger::Create(const LogOptions& options,
+                                                       Metrics* metrics) {
+  auto impl = std::make_unique<Impl>();
+  impl->json = options.json;
+  impl->metrics = metrics;
+  try {
+    spdlog::sink_ptr sink;
+    if (options.file.empty()) {
+      sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    } else {
+      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file);
+    }
+    impl->pool = std::make_shared<spdlog::details::thread_pool>(options.queue_lines, 1);
+    impl->logger = std::make_shared<spdlog::async_logger>(
+        "reprise", sink, impl->pool, spdlog::async_overflow_policy::overrun_oldest);
+  } catch (const spdlog::spdlog_ex& error) {
+    return absl::UnavailableError(absl::StrCat("log: ", error.what()));
+  }
+  impl->logger->set_pattern("%v");
+  impl->logger->set_level(ToSpdlog(options.level));
+  impl->logger->flush_on(spdlog::level::info);
+  // A full disk loses the line; telling of it on the same disk would lose more.
+  impl->logger->set_error_handler([metrics](const std::string&) {
+    if (metrics != nullptr) metrics->LogLinesDropped(1);
+  });
+  return std::unique_ptr<Logger>(new Logger(std::move(impl)));
+}
+
+Logger::~Logger() { impl_->CountDropped(); }
+
+void Logger::Write(LogLevel level, absl::string_view event, const LogFields& fields) {
+  if (!impl_->logger->should_log(ToSpdlog(level))) return;
+  impl_->logger->log(ToSpdlog(level),
+                     spdlog::string_view_t(FormatLine(impl_->json, level, event, fields)));
+  impl_->CountDropped();
+}
+
+void Logger::Request(const RequestSummary& s) {
+  const auto seconds = [](absl::Duration d) { return absl::ToDoubleSeconds(d); };
+  const auto count = [](int64_t n) { return n; };
+  Info("request", {{"request_id", s.request_id},
+                   {"method", s.method},
+                   {"tenant", s.tenant},
+                   {"code", s.code},
+                   {"finish_reason", s.finish_reason},
+                   {"prompt_tokens", count(s.prompt_tokens)},
+                   {"cached_tokens", count(s.cached_tokens)},
+                   {"computed_tokens", count(s.computed_tokens)},
+                   {"output_tokens", count(s.output_tokens)},
+                   {"ideal_tokens", count(s.ideal_tokens)},
+                   {"device_tokens", count(s.device_tokens)},
+                   {"host_tokens", count(s.host_tokens)},
+                   {"disk_tokens", count(s.disk_tokens)},
+                   {"disk_bytes_read", s.disk_bytes_read},
+                   {"retrieval_mode", s.retrieval_mode},
+                   {"decision", s.decision},
+                   {"reason", s.reason},
+                   {"miss_reason", s.miss_reason},
+                   {"queue_seconds", seconds(s.queue)},
+                   {"tokenize_seconds", seconds(s.tokenize)},
+                   {"lookup_seconds", seconds(s.lookup)},
+                   {"load_seconds", seconds(s.load)},
+                   {"prefill_seconds", seconds(s.prefill)},
+                   {"time_to_first_token_seconds", seconds(s.time_to_first_token)},
+                   {"decode_seconds", seconds(s.decode)},
+                   {"total_seconds", seconds(s.total)},
+                   {"predicted_load_seconds", seconds(s.predicted_load)},
+                   {"predicted_prefill_seconds", seconds(s.predicted_prefill)},
+                   {"actual_load_seconds", seconds(s.actual_load)}});
+}
+
+}  // namespace reprise

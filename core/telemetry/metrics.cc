@@ -1,0 +1,304 @@
+#include "core/telemetry/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
+namespace reprise {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using Buckets = Histogram::BucketBoundaries;
+
+// Fine from 50 us, since a small model's look-up and queue are short.
+const Buckets& FineBuckets() {
+  static const Buckets* const buckets =
+      new Buckets{0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                  0.05,    0.1,    0.25,    0.5,    1,     2.5,    5,     10};
+  return *buckets;
+}
+
+const Buckets& LatencyBuckets() {
+  static const Buckets* const buckets =
+      new Buckets{0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1,
+                  0.15,   0.25,  0.5,    0.75,  1,      2.5,  5,     7.5,   10,   30,    60};
+  return *buckets;
+}
+
+// Label values come from fixed lists, so that a label set cannot grow.
+constexpr const char* kOther = "OTHER";
+constexpr const char* kMethods[] = {"Generate", "StreamGenerate", "CountTokens",
+                                    "GetModel", "ExplainPrompt",  "GetCacheStats"};
+constexpr const char* kCodes[] = {"OK",
+                                  "CANCELLED",
+                                  "UNKNOWN",
+                                  "INVALID_ARGUMENT",
+                                  "DEADLINE_EXCEEDED",
+                                  "NOT_FOUND",
+                                  "RESOURCE_EXHAUSTED",
+                                  "FAILED_PRECONDITION",
+                                  "UNIMPLEMENTED",
+                                  "INTERNAL",
+                                  "UNAVAILABLE",
+                                  "DATA_LOSS"};
+constexpr const char* kFinishReasons[] = {"STOP", "STOP_SEQUENCE", "MAX_TOKENS", "CONTEXT_LENGTH"};
+constexpr const char* kModes[] = {"PREFIX", "SEMANTIC", "HYBRID"};
+constexpr const char* kDecisions[] = {"REUSED", "PARTIAL", "RECOMPUTED", "MISS", "BYPASSED"};
+constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",      "FORCED",
+                                    "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH", "LOAD_FAILED",
+                                    "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED"};
+constexpr const char* kMisses[] = {"NONE",      "CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",
+                                   "TOO_SHORT", "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
+constexpr const char* kOperations[] = {"open", "read", "write", "list", "write_queue_full"};
+
+template <size_t N>
+std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
+  const bool known = std::find(std::begin(allowed), std::end(allowed), value) != std::end(allowed);
+  return known ? std::string(value) : kOther;
+}
+
+}  // namespace
+
+struct Metrics::Impl {
+  prometheus::Registry registry;
+
+  Family<Counter>& Counters(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  }
+  Counter& One(const char* name, const char* help) { return Counters(name, help).Add({}); }
+  Gauge& Level(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+  }
+  Family<Gauge>& Info(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+  }
+  Histogram& Times(const char* name, const char* help, const Buckets& buckets) {
+    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
+  }
+
+  Family<Counter>& started = Counters("reprise_requests_started_total", "RPCs begun.");
+  Family<Counter>& requests = Counters("reprise_requests_total", "RPCs ended, by status code.");
+  Family<Counter>& finishes =
+      Counters("reprise_finish_reasons_total", "Generations ended, by finish reason.");
+  Family<Counter>& decisions =
+      Counters("reprise_reuse_decisions_total", "What was done about reuse.");
+  Family<Counter>& reasons = Counters("reprise_reuse_reasons_total", "Why it was done.");
+  Family<Counter>& misses = Counters("reprise_cache_misses_total", "Why nothing was reused.");
+
+  Counter& prompt_tokens = One("reprise_prompt_tokens_total", "Prompt tokens.");
+  Family<Counter>& cached_tokens =
+      Counters("reprise_cached_prompt_tokens_total", "Prompt tokens reused, by tier.");
+  Counter& computed_tokens = One("reprise_computed_prompt_tokens_total", "Prompt tokens computed.");
+  Counter& ideal_tokens =
+      One("reprise_ideal_prompt_tokens_total", "Prompt tokens that some tier held.");
+  Counter& output_tokens = One("reprise_output_tokens_total", "Tokens produced.");
+  Counter& request_disk_bytes = One("reprise_request_disk_read_bytes_total",
+                                    "Payload bytes that requests read from the store.");
+
+  Histogram& queue = Times("reprise_queue_seconds", "Submission until taken up.", FineBuckets());
+  Histogram& tokenize = Times("reprise_tokenize_seconds", "Text to token ids.", FineBuckets());
+  Histogram& lookup = Times("reprise_lookup_seconds", "Finding what to reuse.", FineBuckets());
+  Histogram& load = Times("reprise_load_seconds", "Exposed waiting for the store.", FineBuckets());
+  Histogram& prefill =
+      Times("reprise_prefill_seconds", "First prompt step to first token.", LatencyBuckets());
+  Histogram& first_token = Times("reprise_time_to_first_token_seconds",
+                                 "Handler entry to first token.", LatencyBuckets());
+  Histogram& decode = Times("reprise_decode_seconds", "First to last token.", LatencyBuckets());
+  Histogram& total =
+      Times("reprise_request_seconds", "Handler entry to the end of an RPC.", LatencyBuckets());
+  Histogram& inter_token =
+      Times("reprise_inter_token_seconds", "Gap between two tokens.", LatencyBuckets());
+  Histogram& step = Times("reprise_step_seconds", "One step of the model.", LatencyBuckets());
+  Histogram& predicted_load =
+      Times("reprise_predicted_load_seconds", "Predicted load of what was reused.", FineBuckets());
+  Histogram& actual_load =
+      Times("reprise_actual_load_seconds", "Actual load of what was reused.", FineBuckets());
+  Histogram& predicted_prefill = Times("reprise_predicted_prefill_seconds",
+                                       "Predicted prefill of what remained.", LatencyBuckets());
+  Counter& regret = One("reprise_regret_seconds_total",
+                        "Time lost against the alternative that was predicted to be slower.");
+
+  Counter& step_prefill =
+      One("reprise_step_prefill_tokens_total", "Prompt rows the model computed.");
+  Counter& step_decode = One("reprise_step_decode_tokens_total", "Decode rows the model computed.");
+
+  Counter& durable_segments = One("reprise_store_durable_segments_total", "Segments made durable.");
+  Counter& written_bytes = One("reprise_store_written_bytes_total", "Payload bytes made durable.");
+  Counter& read_bytes = One("reprise_store_read_bytes_total", "Payload bytes read and verified.");
+  Histogram& read_time =
+      Times("reprise_store_read_seconds", "Reading and verifying one segment.", FineBuckets());
+  Counter& corrupt = One("reprise_store_corrupt_segments_total", "Segments refused as damaged.");
+  Counter& evicted_segments =
+      One("reprise_store_evicted_segments_total", "Segments evicted from the store.");
+  Counter& evicted_segment_bytes =
+      One("reprise_store_evicted_bytes_total", "Payload bytes evicted from the store.");
+  Family<Counter>& store_failures =
+      Counters("reprise_store_failures_total", "Failed store operations.");
+  Counter& evicted_blocks =
+      One("reprise_host_evicted_blocks_total", "Cached blocks evicted from memory.");
+  Counter& embeddings = One("reprise_embeddings_total", "Sentence embeddings made.");
+  Counter& embedding_failures =
+      One("reprise_embedding_failures_total", "Sentence embeddings that failed.");
+  Histogram& embedding_time =
+      Times("reprise_embedding_seconds", "Making one sentence embedding.", LatencyBuckets());
+  Counter& log_dropped =
+      One("reprise_log_lines_dropped_total", "Log lines dropped, the log being slow or full.");
+
+  Gauge& queued = Level("reprise_queued_requests", "Requests waiting.");
+  Gauge& running = Level("reprise_running_sequences", "Sequences being generated.");
+  Gauge& pool_blocks = Level("reprise_host_blocks", "KV blocks of the pool.");
+  Gauge& used_blocks = Level("reprise_host_used_blocks", "KV blocks held by anyone.");
+  Gauge& cached_blocks = Level("reprise_host_cached_blocks", "KV blocks that hold indexed KV.");
+  Gauge& cache_usage = Level("reprise_host_usage_ratio", "Held share of the KV blocks.");
+  Gauge& block_bytes = Level("reprise_host_block_bytes", "Bytes of one KV block.");
+  Gauge& pending = Level("reprise_store_pending_segments", "Segments waiting to be written.");
+  Gauge& vectors = Level("reprise_similarity_vectors", "Sentence embeddings in the index.");
+  Gauge& store_enabled = Level("reprise_store_enabled", "1 while the store is in use.");
+  Gauge& store_segments = Level("reprise_store_segments", "Segments in the store.");
+  Gauge& store_payload = Level("reprise_store_payload_bytes", "Live payload bytes in the store.");
+  Gauge& store_disk = Level("reprise_store_disk_bytes", "Bytes of the store's files.");
+  Family<Gauge>& build_info = Info("reprise_build_info", "This program; always 1.");
+  Family<Gauge>& model_info = Info("reprise_model_info", "The resident model; always 1.");
+};
+
+Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
+  // Label sets exist from the start, so that rates are right from the first event.
+  for (const char* tier : {"device", "host", "disk"}) impl_->cached_tokens.Add({{"tier", tier}});
+  for (const char* operation : kOperations) {
+    impl_->store_failures.Add({{"operation", operation}});
+  }
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::SetFacts(const ServerFacts& facts) {
+  impl_->build_info.Add({{"version", facts.version}}).Set(1);
+  impl_->model_info
+      .Add({{"model", facts.model},
+            {"numerics_id", facts.numerics_id},
+            {"cache_identity", facts.identity}})
+      .Set(1);
+}
+
+void Metrics::RequestStarted(absl::string_view method) {
+  impl_->started.Add({{"method", Bounded(kMethods, method)}}).Increment();
+}
+
+void Metrics::RequestFinished(const RequestSummary& s) {
+  const auto seconds = [](absl::Duration d) { return absl::ToDoubleSeconds(d); };
+  Impl& m = *impl_;
+  m.requests.Add({{"method", Bounded(kMethods, s.method)}, {"code", Bounded(kCodes, s.code)}})
+      .Increment();
+  m.total.Observe(seconds(s.total));
+  if (s.retrieval_mode.empty()) return;
+  m.prompt_tokens.Increment(s.prompt_tokens);
+  m.cached_tokens.Add({{"tier", "device"}}).Increment(s.device_tokens);
+  m.cached_tokens.Add({{"tier", "host"}}).Increment(s.host_tokens);
+  m.cached_tokens.Add({{"tier", "disk"}}).Increment(s.disk_tokens);
+  m.computed_tokens.Increment(s.computed_tokens);
+  m.ideal_tokens.Increment(s.ideal_tokens);
+  m.output_tokens.Increment(s.output_tokens);
+  m.request_disk_bytes.Increment(static_cast<double>(s.disk_bytes_read));
+  m.decisions
+      .Add({{"mode", Bounded(kModes, s.retrieval_mode)},
+            {"decision", Bounded(kDecisions, s.decision)}})
+      .Increment();
+  m.reasons.Add({{"reason", Bounded(kReasons, s.reason)}}).Increment();
+  m.misses.Add({{"reason", Bounded(kMisses, s.miss_reason)}}).Increment();
+  m.queue.Observe(seconds(s.queue));
+  m.tokenize.Observe(seconds(s.tokenize));
+  m.lookup.Observe(seconds(s.lookup));
+  m.load.Observe(seconds(s.load));
+  m.predicted_load.Observe(seconds(s.predicted_load));
+  m.predicted_prefill.Observe(seconds(s.predicted_prefill));
+  m.actual_load.Observe(seconds(s.actual_load));
+  if (s.code != "OK") return;
+  m.finishes.Add({{"reason", Bounded(kFinishReasons, s.finish_reason)}}).Increment();
+  m.prefill.Observe(seconds(s.prefill));
+  m.first_token.Observe(seconds(s.time_to_first_token));
+  m.decode.Observe(seconds(s.decode));
+}
+
+void Metrics::StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::Duration elapsed) {
+  impl_->step_prefill.Increment(static_cast<double>(prefill_tokens));
+  impl_->step_decode.Increment(static_cast<double>(decode_tokens));
+  impl_->step.Observe(absl::ToDoubleSeconds(elapsed));
+}
+
+void Metrics::InterTokenGap(absl::Duration gap) {
+  impl_->inter_token.Observe(absl::ToDoubleSeconds(gap));
+}
+
+void Metrics::SetEngineGauges(const EngineGauges& g) {
+  impl_->queued.Set(static_cast<double>(g.queued_requests));
+  impl_->running.Set(static_cast<double>(g.running_sequences));
+  impl_->pool_blocks.Set(static_cast<double>(g.pool_blocks));
+  impl_->used_blocks.Set(static_cast<double>(g.used_blocks));
+  impl_->cached_blocks.Set(static_cast<double>(g.cached_blocks));
+  impl_->cache_usage.Set(g.pool_blocks > 0 ? static_cast<double>(g.used_blocks) /
+                                                 static_cast<double>(g.pool_blocks)
+                                           : 0.0);
+  impl_->block_bytes.Set(static_cast<double>(g.block_bytes));
+  impl_->pending.Set(static_cast<double>(g.pending_write_segments));
+  impl_->vectors.Set(static_cast<double>(g.vectors));
+}
+
+void Metrics::SetStoreGauges(const StoreGauges& g) {
+  impl_->store_enabled.Set(g.enabled ? 1 : 0);
+  impl_->store_segments.Set(static_cast<double>(g.segments));
+  impl_->store_payload.Set(static_cast<double>(g.payload_bytes));
+  impl_->store_disk.Set(static_cast<double>(g.disk_bytes));
+}
+
+void Metrics::SegmentsDurable(int64_t segments, int64_t bytes) {
+  impl_->durable_segments.Increment(static_cast<double>(segments));
+  impl_->written_bytes.Increment(static_cast<double>(bytes));
+}
+
+void Metrics::SegmentRead(int64_t bytes, absl::Duration elapsed) {
+  impl_->read_bytes.Increment(static_cast<double>(bytes));
+  impl_->read_time.Observe(absl::ToDoubleSeconds(elapsed));
+}
+
+void Metrics::SegmentCorrupt() { impl_->corrupt.Increment(); }
+
+void Metrics::SegmentsEvicted(int64_t segments, int64_t bytes) {
+  impl_->evicted_segments.Increment(static_cast<double>(segments));
+  impl_->evicted_segment_bytes.Increment(static_cast<double>(bytes));
+}
+
+void Metrics::BlocksEvicted(int64_t blocks) {
+  impl_->evicted_blocks.Increment(static_cast<double>(blocks));
+}
+
+void Metrics::StoreFailed(absl::string_view operation) {
+  impl_->store_failures.Add({{"operation", Bounded(kOperations, operation)}}).Increment();
+}
+
+void Metrics::EmbeddingFinished(absl::Duration elapsed) {
+  impl_->embeddings.Increment();
+  impl_->embedding_time.Observe(absl::ToDoubleSeconds(elapsed));
+}
+
+void Metrics::EmbeddingFailed() { impl_->embedding_failures.Increment(); }
+
+void Metrics::Regret(absl::Duration lost) { impl_->regret.Increment(absl::ToDoubleSeconds(lost)); }
+
+void Metrics::LogLinesDropped(int64_t lines) {
+  impl_->log_dropped.Increment(static_cast<double>(lines));
+}
+
+std::string Metrics::Serialize() const {
+  return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
+}
+
+}  // namespace reprise
