@@ -1,0 +1,81 @@
+#include "core/engine/cost_model.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/status_macros.h"
+
+namespace reprise {
+namespace {
+
+constexpr double kSmoothing = 0.1;       // weight of one observation
+constexpr double kMaxCorrection = 20.0;  // one odd observation must not decide for long
+constexpr int32_t kShort = 16;
+constexpr int32_t kLong = 96;
+
+absl::StatusOr<double> TimePass(ModelRunner& runner, const Clock& clock, int32_t tokens,
+                                int32_t start) {
+  std::vector<BlockId> blocks((start + tokens + kBlockTokens - 1) / kBlockTokens);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::vector<TokenId> ids(tokens);
+  for (int32_t i = 0; i < tokens; ++i) ids[i] = (i * 7919 + 1) % runner.vocabulary_size();
+  StepSequence sequence;
+  sequence.tokens = ids;
+  sequence.start_position = start;
+  sequence.block_table = blocks;
+  sequence.sample = true;
+  StepBatch batch;
+  batch.sequences.push_back(sequence);
+  const absl::Duration before = clock.Monotonic();
+  RETURN_IF_ERROR(runner.Step(batch).status());
+  return absl::ToDoubleSeconds(clock.Monotonic() - before);
+}
+
+}  // namespace
+
+double CostModel::PrefillSeconds(double n, double c) const {
+  return std::max(pass_seconds_, token_seconds_ * n) + pair_seconds_ * n * (c + n / 2);
+}
+
+absl::Duration CostModel::PredictPrefill(int32_t new_tokens, int32_t cached_tokens) const {
+  return absl::Seconds(prefill_factor_ * PrefillSeconds(new_tokens, cached_tokens));
+}
+
+absl::Duration CostModel::PredictLoad(int64_t bytes) const {
+  if (bytes == 0) return absl::ZeroDuration();
+  return absl::Seconds(load_seconds_ + static_cast<double>(bytes) / load_bytes_per_second_);
+}
+
+void CostModel::ObservePrefill(int32_t new_tokens, int32_t cached_tokens, absl::Duration actual) {
+  const double predicted = PrefillSeconds(new_tokens, cached_tokens);
+  if (predicted <= 0) return;
+  const double ratio =
+      std::clamp(absl::ToDoubleSeconds(actual) / predicted, 1 / kMaxCorrection, kMaxCorrection);
+  prefill_factor_ += kSmoothing * (ratio - prefill_factor_);
+}
+
+void CostModel::ObserveLoad(int64_t bytes, absl::Duration actual) {
+  const double seconds = absl::ToDoubleSeconds(actual) - load_seconds_;
+  if (bytes == 0 || seconds <= 0) return;
+  const double rate =
+      std::clamp(static_cast<double>(bytes) / seconds, load_bytes_per_second_ / kMaxCorrection,
+                 load_bytes_per_second_ * kMaxCorrection);
+  load_bytes_per_second_ += kSmoothing * (rate - load_bytes_per_second_);
+}
+
+absl::Status CostModel::Calibrate(ModelRunner& runner, const Clock& clock) {
+  const int32_t room = std::min(runner.context_length(), runner.num_blocks() * kBlockTokens);
+  if (room < 2 * kLong) return absl::OkStatus();  // too small to measure; the priors stay
+  // The first pass touches cold memory.
+  RETURN_IF_ERROR(TimePass(runner, clock, kShort, 0).status());
+  ASSIGN_OR_RETURN(const double one, TimePass(runner, clock, 1, kShort));
+  ASSIGN_OR_RETURN(const double few, TimePass(runner, clock, kShort, 0));
+  ASSIGN_OR_RETURN(const double many, TimePass(runner, clock, kLong, 0));
+  ASSIGN_OR_RETURN(const double behind, TimePass(runner, clock, kLong, kLong));
+  pass_seconds_ = std::max(one, 1e-6);
+  token_seconds_ = std::max((many - few) / (kLong - kShort), 1e-9);
+  pair_seconds_ = std::max((behind - many) / (double{kLong} * kLong), 0.0);
+  return absl::OkStatus();
+}
+
+}  // namespace reprise

@@ -1,0 +1,47 @@
+// CostModel predicts how long computing and loading KV takes, so that a hit is
+// used only when it is faster.
+//
+//   T_enc(n | c) = max(w, a1 n) + a2 n (c + n / 2)   n new tokens behind c cached ones
+//   T_load(b)    = l0 + b / bandwidth                b payload bytes
+//
+// w is the time of a pass bound by reading the weights. The coefficients come
+// from a start-up run; each observation then corrects a common factor.
+//
+// Source     first-principles model; Cake, arXiv 2410.03065, uses the same form.
+// Threading  not thread-safe; the engine thread owns it.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/base/clock.h"
+#include "core/model/model_runner.h"
+
+namespace reprise {
+
+class CostModel {
+ public:
+  absl::Duration PredictPrefill(int32_t new_tokens, int32_t cached_tokens) const;
+  absl::Duration PredictLoad(int64_t bytes) const;
+
+  // What a prefill or a load that just ended really took.
+  void ObservePrefill(int32_t new_tokens, int32_t cached_tokens, absl::Duration actual);
+  void ObserveLoad(int64_t bytes, absl::Duration actual);
+
+  // Times a few short passes on the runner, whose blocks must all be free;
+  // about a second at most. Errors as ModelRunner::Step.
+  absl::Status Calibrate(ModelRunner& runner, const Clock& clock);
+
+ private:
+  double PrefillSeconds(double n, double c) const;
+
+  double pass_seconds_ = 0.01;          // w
+  double token_seconds_ = 0.001;        // a1
+  double pair_seconds_ = 1e-8;          // a2
+  double prefill_factor_ = 1.0;         // observed / predicted, smoothed
+  double load_seconds_ = 0.0005;        // l0
+  double load_bytes_per_second_ = 1e9;  // smoothed
+};
+
+}  // namespace reprise

@@ -1,0 +1,122 @@
+#include "core/engine/disk_cache.h"
+
+#include <algorithm>
+
+#include "core/engine/block_cache.h"
+
+namespace reprise {
+
+const DiskCache::Entry& DiskCache::EntryOf(PrefixIndex::NodeId node) const {
+  return entries_.at(index_.value(node));
+}
+
+DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
+  const PrefixIndex::Match found = index_.Find(ids);
+  Match match;
+  match.tokens = found.tokens;
+  for (const PrefixIndex::Hit& hit : found.hits) {
+    match.segments.push_back(EntryOf(hit.node).record);
+  }
+  return match;
+}
+
+std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& record) {
+  if (by_key_.contains(record.key)) return std::vector<SegmentKey>();
+  PrefixIndex::NodeId parent = PrefixIndex::kRoot;
+  std::vector<TokenId> prefix;
+  if (record.start_position > 0) {
+    const auto found = by_key_.find(record.parent);
+    if (found == by_key_.end()) return std::nullopt;
+    parent = entries_.at(found->second).node;
+    for (PrefixIndex::NodeId at = parent; at != PrefixIndex::kRoot; at = index_.parent(at)) {
+      const auto ids = index_.ids(at);
+      prefix.insert(prefix.begin(), ids.begin(), ids.end());
+    }
+  }
+  std::vector<SegmentKey> superseded;
+  if (const auto shorter = RemoveShorterLeaf(index_, parent, prefix, record.ids)) {
+    const auto entry = entries_.find(*shorter);
+    superseded.push_back(entry->second.record.key);
+    payload_bytes_ -= entry->second.record.payload_bytes;
+    by_key_.erase(entry->second.record.key);
+    entries_.erase(entry);
+  }
+  const uint64_t number = next_number_++;
+  const auto inserted = index_.Insert(parent, record.ids, number);
+  if (!inserted.inserted) return superseded;
+  index_.Touch(inserted.node, ++tick_);
+  entries_[number] = {record, inserted.node};
+  by_key_[record.key] = number;
+  payload_bytes_ += record.payload_bytes;
+  return superseded;
+}
+
+void DiskCache::Erase(PrefixIndex::NodeId node) {
+  const auto value = index_.Remove(node);
+  if (!value) return;
+  const auto entry = entries_.find(*value);
+  payload_bytes_ -= entry->second.record.payload_bytes;
+  by_key_.erase(entry->second.record.key);
+  entries_.erase(entry);
+}
+
+void DiskCache::Forget(const SegmentKey& key) {
+  const auto found = by_key_.find(key);
+  if (found == by_key_.end()) return;
+  const PrefixIndex::NodeId top = entries_.at(found->second).node;
+  // Leaves first: what hangs below `top` cannot be reached without it.
+  while (index_.Contains(top)) {
+    const auto below = [&](uint64_t value) {
+      PrefixIndex::NodeId at = entries_.at(value).node;
+      while (at != PrefixIndex::kRoot && at != top) at = index_.parent(at);
+      return at == top;
+    };
+    const auto leaves = index_.OldestLeaves(index_.size(), below);
+    if (leaves.empty()) return;
+    for (const PrefixIndex::NodeId leaf : leaves) Erase(leaf);
+  }
+}
+
+void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms) {
+  for (const SegmentRecord& segment : segments) {
+    const auto found = by_key_.find(segment.key);
+    if (found == by_key_.end()) continue;
+    Entry& entry = entries_.at(found->second);
+    entry.record.last_used_unix_ms = now_unix_ms;
+    ++entry.record.hit_count;
+    index_.Touch(entry.node, ++tick_);
+  }
+}
+
+std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
+  std::vector<SegmentRecord> missing;
+  if (index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return missing;
+  SegmentKey parent = identity_;
+  for (size_t at = 0; at < ids.size(); at += kSegmentTokens) {
+    const absl::Span<const TokenId> slice = ids.subspan(at, kSegmentTokens);
+    SegmentRecord record;
+    record.kind = slice.size() == kSegmentTokens ? SegmentKind::kFull : SegmentKind::kTail;
+    record.parent = parent;
+    record.key = ComputeSegmentKey(record.kind, parent, slice);
+    record.identity = identity_;
+    record.start_position = static_cast<int32_t>(at);
+    record.ids.assign(slice.begin(), slice.end());
+    parent = record.key;
+    if (by_key_.contains(record.key) || writing_.contains(record.key)) continue;
+    missing.push_back(std::move(record));
+  }
+  return missing;
+}
+
+std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
+  std::vector<SegmentKey> evicted;
+  while (payload_bytes_ > max_bytes) {
+    const auto leaves = index_.OldestLeaves(1, [](uint64_t) { return true; });
+    if (leaves.empty()) break;
+    evicted.push_back(EntryOf(leaves[0]).record.key);
+    Erase(leaves[0]);
+  }
+  return evicted;
+}
+
+}  // namespace reprise

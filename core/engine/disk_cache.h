@@ -1,0 +1,75 @@
+// DiskCache: what the store holds of this namespace, as an index in memory, and
+// what is on its way there.
+//
+// Threading  not thread-safe; the engine thread owns it. The store itself is
+//            called by the store worker.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
+#include "core/kv/prefix_index.h"
+#include "core/store/kv_store.h"
+
+namespace reprise {
+
+class DiskCache {
+ public:
+  explicit DiskCache(const Digest& identity) : identity_(identity) {}
+
+  struct Match {
+    int32_t tokens = 0;
+    std::vector<SegmentRecord> segments;  // covering [0, tokens), the last maybe in part
+  };
+  Match Find(absl::Span<const TokenId> ids) const;
+
+  // Adds a record that is durable; records of tails it supersedes are returned
+  // by key, to be deleted. A record without its parent is refused (nullopt).
+  std::optional<std::vector<SegmentKey>> Add(const SegmentRecord& record);
+
+  // Forgets a segment, and with it everything that can only be reached through it.
+  void Forget(const SegmentKey& key);
+
+  // Marks the segments as used at `now_unix_ms`.
+  void Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms);
+
+  // Records of the segments of `ids` that are neither stored nor being written.
+  std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;
+
+  void BeginWrite(const SegmentKey& key) { writing_.insert(key); }
+  void EndWrite(const SegmentKey& key) { writing_.erase(key); }
+
+  // Keys to evict, least recently used leaves first, until at most `max_bytes`
+  // of payload stay; they are forgotten here.
+  std::vector<SegmentKey> EvictPast(int64_t max_bytes);
+
+  int64_t payload_bytes() const { return payload_bytes_; }
+  int64_t cached_tokens() const { return index_.total_tokens(); }
+  size_t size() const { return by_key_.size(); }
+
+ private:
+  struct Entry {
+    SegmentRecord record;
+    PrefixIndex::NodeId node = 0;
+  };
+
+  void Erase(PrefixIndex::NodeId node);
+  const Entry& EntryOf(PrefixIndex::NodeId node) const;
+
+  Digest identity_;
+  PrefixIndex index_{kSegmentTokens};  // values number the entries
+  absl::flat_hash_map<uint64_t, Entry> entries_;
+  absl::flat_hash_map<SegmentKey, uint64_t> by_key_;
+  absl::flat_hash_set<SegmentKey> writing_;
+  uint64_t next_number_ = 1;
+  uint64_t tick_ = 0;
+  int64_t payload_bytes_ = 0;
+};
+
+}  // namespace reprise

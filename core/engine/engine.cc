@@ -1,0 +1,305 @@
+#include "core/engine/engine.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "core/base/status_macros.h"
+#include "core/engine/engine_impl.h"
+
+namespace reprise {
+namespace {
+
+// How long the engine sleeps when nothing happens; bounds how late it notices
+// that it has been idle long enough to flush.
+constexpr absl::Duration kIdleWait = absl::Milliseconds(100);
+
+absl::Status CheckParts(const EngineParts& parts) {
+  if (parts.runner != nullptr && parts.tokenizer != nullptr && parts.metrics != nullptr &&
+      parts.clock != nullptr) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("the engine needs a runner, a tokenizer, metrics and a clock");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                                       EngineParts parts) {
+  RETURN_IF_ERROR(CheckParts(parts));
+  auto engine = std::make_unique<EngineImpl>(options, std::move(parts));
+  RETURN_IF_ERROR(engine->Start());
+  return engine;
+}
+
+EngineImpl::EngineImpl(const EngineOptions& options, EngineParts parts)
+    : options_(options),
+      parts_(std::move(parts)),
+      blocks_(parts_.runner->num_blocks(), parts_.metrics),
+      disk_(parts_.identity) {}
+
+EngineImpl::~EngineImpl() {
+  if (!thread_.joinable()) return;
+  Drain(absl::ZeroDuration());
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_.join();
+}
+
+absl::Status EngineImpl::Start() {
+  RETURN_IF_ERROR(costs_.Calibrate(*parts_.runner, *parts_.clock));
+  if (parts_.store != nullptr && !RestoreFromStore().ok()) StoreFailed("list");
+  reader_ = std::make_unique<WorkerThread>();
+  writer_ = std::make_unique<WorkerThread>();
+  embedder_ = std::make_unique<WorkerThread>();
+  last_activity_ = Now();
+  thread_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::RestoreFromStore() {
+  RETURN_IF_ERROR(parts_.store->ForEachSegment(
+      parts_.identity, [this](const SegmentRecord& record) { disk_.Add(record); }));
+  return parts_.store->ForEachPrompt(parts_.identity, [this](PromptRecord prompt) {
+    prompts_.Restore(prompt.id, std::move(prompt.ids));
+  });
+}
+
+absl::Status EngineImpl::CheckRequest(const GenerateRequest& request) const {
+  const int32_t context = parts_.runner->context_length();
+  const auto prompt = static_cast<int64_t>(request.prompt.size());
+  if (prompt == 0) return absl::InvalidArgumentError("prompt: empty, expected at least one token");
+  if (request.max_output_tokens < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_output_tokens: ", request.max_output_tokens, ", expected >= 0"));
+  }
+  if (prompt + request.max_output_tokens > context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt: ", prompt, " tokens + max_output_tokens ", request.max_output_tokens,
+                     " exceed the context of ", context));
+  }
+  for (const TokenId id : request.prompt) {
+    if (id < 0 || id >= parts_.runner->vocabulary_size()) {
+      return absl::InvalidArgumentError(absl::StrCat("prompt: token id ", id, " is not in [0, ",
+                                                     parts_.runner->vocabulary_size(), ")"));
+    }
+  }
+  const int32_t needed = BlocksFor(static_cast<int32_t>(prompt) + request.max_output_tokens);
+  if (needed + 1 <= parts_.runner->num_blocks()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("prompt and output need ", needed + 1,
+                                                   " KV blocks, the pool has ",
+                                                   parts_.runner->num_blocks()));
+}
+
+absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, GenerationSink sink) {
+  RETURN_IF_ERROR(CheckRequest(request));
+  absl::MutexLock lock(&mutex_);
+  if (draining_ || stopping_) return absl::UnavailableError("the server is shutting down");
+  if (queued_count_ >= options_.max_queued_requests) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        queued_count_, " requests are waiting, the limit is ", options_.max_queued_requests));
+  }
+  const SequenceId id = next_id_++;
+  auto sequence =
+      std::make_shared<Sequence>(id, std::move(request), std::move(sink), parts_.tokenizer);
+  sequence->submitted = Now();
+  ++queued_count_;
+  idle_ = false;
+  inbox_.push_back([this, sequence] { queued_.push_back(sequence); });
+  return id;
+}
+
+void EngineImpl::Cancel(SequenceId id) {
+  Post([this, id] { cancelled_.insert(id); });
+}
+
+void EngineImpl::Post(Task task) {
+  absl::MutexLock lock(&mutex_);
+  idle_ = false;
+  inbox_.push_back(std::move(task));
+}
+
+// Runs posted tasks; with `wait`, sleeps until there is one. False: stop.
+bool EngineImpl::TakeTasks(bool wait) {
+  std::deque<Task> tasks;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (wait && inbox_.empty()) {
+      idle_ = IsIdle();
+      const auto has_work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stopping_ || !inbox_.empty();
+      };
+      mutex_.AwaitWithTimeout(absl::Condition(&has_work), kIdleWait);
+    }
+    tasks.swap(inbox_);
+    if (stopping_ && tasks.empty()) return false;
+  }
+  for (Task& task : tasks) task();
+  return true;
+}
+
+bool EngineImpl::IsIdle() const {
+  return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
+         embeddings_.empty() && !embedding_now_ && !vectors_changed_ && !saving_vectors_;
+}
+
+void EngineImpl::Loop() {
+  while (TakeTasks(/*wait=*/queued_.empty() && running_.empty() && copies_.empty())) {
+    CheckEnded();
+    Admit();
+    if (!running_.empty()) {
+      last_activity_ = Now();
+      Step();
+      CopyOneSegment();
+    } else {
+      while (!copies_.empty()) CopyOneSegment();
+      RunQueuedEmbedding();
+      if (Now() - last_activity_ >= options_.flush_after_idle) {
+        FlushWrites();
+        SaveVectors();
+      }
+    }
+    PublishState();
+  }
+}
+
+void EngineImpl::LeaveQueue(Sequence& sequence) {
+  if (!sequence.counted_as_queued) return;
+  sequence.counted_as_queued = false;
+  absl::MutexLock lock(&mutex_);
+  --queued_count_;
+}
+
+// Ends sequences that were cancelled or whose deadline has passed.
+void EngineImpl::CheckEnded() {
+  const absl::Duration now = Now();
+  std::vector<SequencePtr> ended;
+  const auto collect = [&](const auto& sequences) {
+    for (const SequencePtr& sequence : sequences) {
+      const bool late = sequence->request.deadline && now >= *sequence->request.deadline;
+      if (late || cancelled_.contains(sequence->id)) ended.push_back(sequence);
+    }
+  };
+  collect(queued_);
+  collect(waiting_);
+  collect(running_);
+  for (const SequencePtr& sequence : ended) {
+    Finish(sequence, cancelled_.contains(sequence->id)
+                         ? absl::CancelledError("the caller cancelled the request")
+                         : absl::DeadlineExceededError("the deadline passed"));
+  }
+  cancelled_.clear();
+}
+
+void EngineImpl::PublishState() {
+  EngineGauges gauges;
+  gauges.queued_requests = static_cast<int64_t>(queued_.size());
+  gauges.running_sequences = static_cast<int64_t>(running_.size() + waiting_.size());
+  gauges.pool_blocks = blocks_.num_blocks();
+  gauges.used_blocks = blocks_.num_blocks() - blocks_.num_free();
+  gauges.cached_blocks = blocks_.num_cached();
+  gauges.block_bytes = parts_.runner->block_bytes();
+  gauges.pending_write_segments =
+      static_cast<int64_t>(copies_.size() + writes_.size()) + writing_segments_;
+  gauges.vectors = parts_.vectors != nullptr ? parts_.vectors->size() : 0;
+  parts_.metrics->SetEngineGauges(gauges);
+}
+
+CacheStats EngineImpl::CollectStats() {
+  CacheStats stats;
+  stats.host_block_count = blocks_.num_blocks();
+  stats.host_cached_block_count = blocks_.num_cached();
+  stats.host_free_block_count = blocks_.num_free();
+  stats.host_block_bytes = parts_.runner->block_bytes();
+  stats.host_cached_tokens = blocks_.cached_tokens();
+  stats.disk_enabled = StoreOn();
+  stats.disk_cached_tokens = disk_.cached_tokens();
+  stats.pending_write_segments =
+      static_cast<int64_t>(copies_.size() + writes_.size()) + writing_segments_;
+  stats.durable_segments = durable_segments_;
+  stats.vector_count = parts_.vectors != nullptr ? parts_.vectors->size() : 0;
+  stats.prompt_count = static_cast<int64_t>(prompts_.size());
+  stats.running_sequences = static_cast<int32_t>(running_.size() + waiting_.size());
+  stats.queued_requests = static_cast<int32_t>(queued_.size());
+  return stats;
+}
+
+CacheStats EngineImpl::GetCacheStats() {
+  CacheStats stats;
+  absl::Notification done;
+  KvStore* store = nullptr;
+  Post([&] {
+    stats = CollectStats();
+    store = parts_.store.get();
+    done.Notify();
+  });
+  done.WaitForNotification();
+  if (store != nullptr) {
+    stats.disk = store->Stats();  // walks the folder: not on the engine thread
+    parts_.metrics->SetStoreGauges({stats.disk_enabled, stats.disk.segment_count,
+                                    stats.disk.payload_bytes, stats.disk.disk_bytes});
+  }
+  return stats;
+}
+
+absl::StatusOr<Explanation> EngineImpl::Explain(const ExplainRequest& request) {
+  GenerateRequest checked;
+  checked.prompt = request.prompt;
+  RETURN_IF_ERROR(CheckRequest(checked));
+  Explanation explanation;
+  absl::Notification done;
+  embedder_->Post([&] {
+    const auto embedding = RunEmbed(request.prompt_text);
+    Post([&, embedding] {
+      explanation = ExplainNow(request, embedding);
+      done.Notify();
+    });
+  });
+  done.WaitForNotification();
+  return explanation;
+}
+
+bool EngineImpl::WaitUntilIdle(absl::Duration limit) {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]()
+                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return idle_ && inbox_.empty(); };
+  return mutex_.AwaitWithTimeout(absl::Condition(&idle), limit);
+}
+
+void EngineImpl::Drain(absl::Duration limit) {
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+  }
+  const absl::Duration end = Now() + limit;
+  bool busy = true;
+  while (busy) {
+    absl::Notification asked;
+    const bool late = Now() >= end;
+    Post([&] {
+      busy = HasSequences();
+      std::vector<SequencePtr> rest(queued_.begin(), queued_.end());
+      rest.insert(rest.end(), waiting_.begin(), waiting_.end());
+      rest.insert(rest.end(), running_.begin(), running_.end());
+      for (const SequencePtr& sequence : rest) {
+        if (late) Finish(sequence, absl::UnavailableError("the server is shutting down"));
+      }
+      asked.Notify();
+    });
+    asked.WaitForNotification();
+    if (busy && !late) absl::SleepFor(absl::Milliseconds(5));
+  }
+  absl::Notification flushed;
+  Post([&] {
+    while (!copies_.empty()) CopyOneSegment();
+    FlushWrites();
+    SaveVectors();
+    writer_->Post([&] { Post([&] { flushed.Notify(); }); });
+  });
+  flushed.WaitForNotification();
+}
+
+}  // namespace reprise

@@ -1,0 +1,161 @@
+// The Engine behind core/engine/engine.h. All private members below the inbox
+// belong to the engine thread; workers hand results back as posted closures.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <memory>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+#include "core/engine/block_cache.h"
+#include "core/engine/cost_model.h"
+#include "core/engine/disk_cache.h"
+#include "core/engine/engine.h"
+#include "core/engine/prompt_directory.h"
+#include "core/engine/scheduler.h"
+#include "core/engine/sequence.h"
+#include "core/engine/worker_thread.h"
+
+namespace reprise {
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(const EngineOptions& options, EngineParts parts);
+  ~EngineImpl() override;
+
+  absl::Status Start();
+
+  absl::StatusOr<SequenceId> Submit(GenerateRequest request, GenerationSink sink) override;
+  void Cancel(SequenceId id) override;
+  absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override;
+  CacheStats GetCacheStats() override;
+  void Drain(absl::Duration limit) override;
+  bool WaitUntilIdle(absl::Duration limit) override;
+
+ private:
+  using Task = std::function<void()>;
+  using SequencePtr = std::shared_ptr<Sequence>;
+
+  // What a load job brought back: segments in order up to the first failure.
+  struct LoadResult {
+    std::vector<SegmentRecord> records;
+    std::vector<std::vector<uint8_t>> payloads;
+    absl::Status status;
+    absl::Duration elapsed;
+    int64_t bytes = 0;
+  };
+
+  // engine.cc: the thread and its inbox.
+  absl::Status CheckRequest(const GenerateRequest& request) const;
+  absl::Status RestoreFromStore();
+  void Post(Task task);
+  void Loop();
+  bool TakeTasks(bool wait);
+  void CheckEnded();
+  void PublishState();
+  CacheStats CollectStats();
+  bool HasSequences() const { return !queued_.empty() || !waiting_.empty() || !running_.empty(); }
+  bool IsIdle() const;
+  void LeaveQueue(Sequence& sequence);
+  bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
+  bool SimilarityOn() const { return parts_.vectors != nullptr && parts_.embed != nullptr; }
+  RetrievalMode ModeOf(const Sequence& s) const {
+    return s.request.retrieval_mode.value_or(options_.retrieval_mode);
+  }
+  absl::Duration Now() const { return parts_.clock->Monotonic(); }
+
+  // engine_reuse.cc: from the queue to the first step.
+  void Admit();
+  bool HasRoomFor(const Sequence& sequence) const;
+  void StartLookup(const SequencePtr& sequence);
+  void Embed(const SequencePtr& sequence);
+  void LookUp(const SequencePtr& sequence);
+  ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
+  int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
+  void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
+  LoadResult ReadSegments(std::vector<SegmentRecord> records);
+  void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
+  bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
+                    const std::vector<uint8_t>& payload);
+  void BeginRunning(const SequencePtr& sequence, int32_t tokens);
+  void ShareBlocks(Sequence& sequence, int32_t tokens);
+  Explanation ExplainNow(const ExplainRequest& request,
+                         const absl::StatusOr<std::vector<float>>& embedding);
+
+  // engine_step.cc: batches.
+  void Step();
+  void Preempt(size_t index);
+  bool GrowBlocks(Sequence& sequence, int32_t tokens);
+  StepBatch MakeBatch(const SchedulePlan& plan, std::vector<SequencePtr>& members);
+  void AfterStep(const std::vector<SequencePtr>& members, const StepBatch& batch,
+                 const StepResult& result, absl::Duration elapsed);
+  void TakeToken(const SequencePtr& sequence, TokenId token);
+  std::optional<FinishReason> EndReason(Sequence& sequence, TokenId token);
+  void Finish(const SequencePtr& sequence, absl::Status status);
+  void FillAccount(Sequence& sequence);
+  void ReleaseBlocks(Sequence& sequence);
+
+  // engine_persist.cc: what outlives the request.
+  void Keep(Sequence& sequence);
+  void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks);
+  void CopyOneSegment();
+  void FlushWrites();
+  void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
+  void EvictFromStore();
+  void QueueEmbedding(const Sequence& sequence);
+  void RunQueuedEmbedding();
+  void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
+  void SaveVectors();
+  void StoreFailed(const char* operation);
+  absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
+
+  const EngineOptions options_;
+  EngineParts parts_;
+
+  absl::Mutex mutex_;
+  std::deque<Task> inbox_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool idle_ ABSL_GUARDED_BY(mutex_) = false;
+  int queued_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+
+  BlockCache blocks_;
+  DiskCache disk_;
+  PromptDirectory prompts_;
+  CostModel costs_;
+  std::deque<SequencePtr> queued_;    // not taken up yet, or preempted
+  std::list<SequencePtr> waiting_;    // embedding or loading
+  std::vector<SequencePtr> running_;  // oldest first
+  absl::flat_hash_set<SequenceId> cancelled_;
+
+  struct PendingCopy {
+    SegmentRecord record;
+    std::vector<BlockId> blocks;  // each with a reference
+  };
+  std::deque<PendingCopy> copies_;    // segments still to be copied out of their blocks
+  std::vector<SegmentWrite> writes_;  // copied, not handed to the store yet
+  int64_t writes_bytes_ = 0;
+  int64_t writing_segments_ = 0;  // handed to the store
+  int64_t durable_segments_ = 0;
+  absl::Duration last_activity_;
+  bool store_enabled_ = true;  // off after repeated failures
+  int store_failures_ = 0;     // in a row
+  struct PendingEmbedding {
+    std::vector<TokenId> ids;
+    std::string text;
+  };
+  std::deque<PendingEmbedding> embeddings_;
+  bool embedding_now_ = false;
+  bool vectors_changed_ = false;
+  bool saving_vectors_ = false;
+
+  // Declared last: they are joined before what they use goes away.
+  std::unique_ptr<WorkerThread> reader_, writer_, embedder_;
+  std::thread thread_;
+};
+
+}  // namespace reprise

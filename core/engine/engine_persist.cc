@@ -1,0 +1,173 @@
+#include <algorithm>
+
+#include "core/engine/engine_impl.h"
+
+namespace reprise {
+namespace {
+
+constexpr int64_t kWriteBatchBytes = int64_t{16} << 20;
+constexpr size_t kMaxPendingCopies = 4096;      // segments; their blocks stay in use
+constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
+constexpr int kFailuresToSwitchOff = 3;
+
+}  // namespace
+
+void EngineImpl::Keep(Sequence& sequence) {
+  const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
+  blocks_.Commit(ids, sequence.blocks, /*whole_blocks_only=*/false);
+  if (StoreOn()) QueueSegments(ids, sequence.blocks);
+  if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
+}
+
+void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks) {
+  const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
+  for (SegmentRecord& record : disk_.Missing(ids)) {
+    if (copies_.size() >= kMaxPendingCopies) {
+      parts_.metrics->StoreFailed("write_queue_full");
+      return;
+    }
+    record.created_unix_ms = record.last_used_unix_ms = now;
+    PendingCopy copy;
+    const size_t first = record.start_position / kBlockTokens;
+    const size_t count = BlocksFor(static_cast<int32_t>(record.ids.size()));
+    for (const BlockId block : blocks.subspan(first, count)) {
+      blocks_.Hold(block);
+      copy.blocks.push_back(block);
+    }
+    disk_.BeginWrite(record.key);
+    copy.record = std::move(record);
+    copies_.push_back(std::move(copy));
+  }
+}
+
+// One segment a turn, so that copying never holds up a step for long.
+void EngineImpl::CopyOneSegment() {
+  if (copies_.empty()) return;
+  PendingCopy copy = std::move(copies_.front());
+  copies_.pop_front();
+  const auto block_bytes = static_cast<size_t>(parts_.runner->block_bytes());
+  SegmentWrite write;
+  write.payload.resize(copy.blocks.size() * block_bytes);
+  bool read = true;
+  for (size_t i = 0; i < copy.blocks.size(); ++i) {
+    const auto out = absl::MakeSpan(write.payload).subspan(i * block_bytes, block_bytes);
+    read = read && parts_.runner->ReadBlock(copy.blocks[i], out).ok();
+    blocks_.Release(copy.blocks[i]);
+  }
+  if (!read) {
+    disk_.EndWrite(copy.record.key);
+    return;
+  }
+  copy.record.payload_bytes = static_cast<int64_t>(write.payload.size());
+  writes_bytes_ += copy.record.payload_bytes;
+  write.record = std::move(copy.record);
+  writes_.push_back(std::move(write));
+  if (writes_bytes_ >= kWriteBatchBytes) FlushWrites();
+}
+
+void EngineImpl::FlushWrites() {
+  if (writes_.empty()) return;
+  auto batch = std::make_shared<std::vector<SegmentWrite>>(std::move(writes_));
+  writes_.clear();
+  writes_bytes_ = 0;
+  writing_segments_ += static_cast<int64_t>(batch->size());
+  writer_->Post([this, batch] {
+    const absl::Status status = parts_.store->WriteSegments(*batch);
+    std::vector<SegmentRecord> records;
+    for (SegmentWrite& write : *batch) records.push_back(std::move(write.record));
+    Post([this, records = std::move(records), status] { WritesDone(records, status); });
+  });
+}
+
+void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status) {
+  writing_segments_ -= static_cast<int64_t>(records.size());
+  for (const SegmentRecord& record : records) disk_.EndWrite(record.key);
+  if (!status.ok()) {
+    StoreFailed("write");
+    return;
+  }
+  store_failures_ = 0;
+  int64_t bytes = 0;
+  std::vector<SegmentKey> superseded;
+  for (const SegmentRecord& record : records) {
+    bytes += record.payload_bytes;
+    if (const auto keys = disk_.Add(record)) {
+      superseded.insert(superseded.end(), keys->begin(), keys->end());
+    }
+  }
+  durable_segments_ += static_cast<int64_t>(records.size());
+  parts_.metrics->SegmentsDurable(static_cast<int64_t>(records.size()), bytes);
+  if (!superseded.empty()) {
+    writer_->Post([this, superseded] { parts_.store->DeleteSegments(superseded).IgnoreError(); });
+  }
+  EvictFromStore();
+}
+
+void EngineImpl::EvictFromStore() {
+  const int64_t before = disk_.payload_bytes();
+  const std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes);
+  if (keys.empty()) return;
+  parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
+                                  before - disk_.payload_bytes());
+  writer_->Post([this, keys] { parts_.store->DeleteSegments(keys).IgnoreError(); });
+}
+
+void EngineImpl::StoreFailed(const char* operation) {
+  parts_.metrics->StoreFailed(operation);
+  if (++store_failures_ < kFailuresToSwitchOff) return;
+  store_enabled_ = false;
+  parts_.metrics->SetStoreGauges({});
+}
+
+void EngineImpl::QueueEmbedding(const Sequence& sequence) {
+  if (!SimilarityOn() || prompts_.Contains(sequence.request.prompt)) return;
+  if (sequence.embedding) {
+    AddPrompt(sequence.request.prompt, *sequence.embedding);
+    return;
+  }
+  if (embeddings_.size() >= kMaxPendingEmbeddings) embeddings_.pop_front();
+  embeddings_.push_back({sequence.request.prompt, sequence.request.prompt_text});
+}
+
+// While nothing else runs: an embedding must not slow a reply down.
+void EngineImpl::RunQueuedEmbedding() {
+  if (embeddings_.empty() || embedding_now_) return;
+  embedding_now_ = true;
+  PendingEmbedding next = std::move(embeddings_.front());
+  embeddings_.pop_front();
+  embedder_->Post([this, next = std::move(next)] {
+    auto embedding = RunEmbed(next.text);
+    Post([this, ids = next.ids, embedding = std::move(embedding)] {
+      embedding_now_ = false;
+      if (embedding.ok()) AddPrompt(ids, *embedding);
+    });
+  });
+}
+
+void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding) {
+  const auto id = prompts_.Add(ids);
+  if (!id || !parts_.vectors->Add(*id, embedding).ok()) return;
+  vectors_changed_ = true;
+  if (!StoreOn()) return;
+  PromptRecord prompt{*id, parts_.identity, ids, embedding,
+                      absl::ToUnixMillis(parts_.clock->Now())};
+  writer_->Post([this, prompt = std::move(prompt)] {
+    if (!parts_.store->WritePrompt(prompt).ok()) Post([this] { StoreFailed("write"); });
+  });
+}
+
+void EngineImpl::SaveVectors() {
+  if (!vectors_changed_ || saving_vectors_) return;
+  vectors_changed_ = false;
+  if (options_.vector_index_path.empty()) return;
+  saving_vectors_ = true;
+  writer_->Post([this] {
+    const bool saved = parts_.vectors->Save(options_.vector_index_path).ok();
+    Post([this, saved] {
+      saving_vectors_ = false;
+      if (!saved) StoreFailed("write");
+    });
+  });
+}
+
+}  // namespace reprise

@@ -1,0 +1,311 @@
+#include <algorithm>
+
+#include "core/base/status_macros.h"
+#include "core/engine/engine_impl.h"
+
+namespace reprise {
+
+void EngineImpl::Admit() {
+  const auto limit = static_cast<size_t>(options_.max_running_sequences);
+  while (!queued_.empty() && running_.size() + waiting_.size() < limit) {
+    const SequencePtr sequence = queued_.front();
+    if (!HasRoomFor(*sequence)) return;
+    queued_.pop_front();
+    StartLookup(sequence);
+  }
+}
+
+bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
+  int32_t promised = 0;  // to prompts that run but do not hold all their blocks yet
+  for (const SequencePtr& other : running_) {
+    promised += BlocksFor(static_cast<int32_t>(other->tokens.size())) -
+                static_cast<int32_t>(other->blocks.size());
+  }
+  for (const SequencePtr& other : waiting_) promised += BlocksFor(other->prompt_size()) + 1;
+  const int32_t needed = BlocksFor(static_cast<int32_t>(sequence.tokens.size())) + 1;
+  return blocks_.num_available() - promised >= needed;
+}
+
+void EngineImpl::StartLookup(const SequencePtr& sequence) {
+  LeaveQueue(*sequence);
+  if (sequence->looked_up) {  // was preempted: what is still cached is shared again
+    const int32_t matched = blocks_.MatchedTokens(sequence->tokens);
+    const auto usable = static_cast<int32_t>(sequence->tokens.size()) - 1;
+    BeginRunning(sequence, sequence->looks_up() ? std::min(matched, usable) : 0);
+    return;
+  }
+  sequence->lookup_started = Now();
+  sequence->result.timings.queue = sequence->lookup_started - sequence->submitted;
+  const bool semantic = ModeOf(*sequence) == RetrievalMode::kSemantic;
+  if (semantic && sequence->looks_up() && SimilarityOn()) {
+    Embed(sequence);
+  } else {
+    LookUp(sequence);
+  }
+}
+
+absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text) {
+  if (!SimilarityOn()) return absl::UnavailableError("similarity search is off");
+  const absl::Duration start = Now();
+  auto embedding = parts_.embed(text);
+  if (embedding.ok()) {
+    parts_.metrics->EmbeddingFinished(Now() - start);
+  } else {
+    parts_.metrics->EmbeddingFailed();
+  }
+  return embedding;
+}
+
+void EngineImpl::Embed(const SequencePtr& sequence) {
+  sequence->state = SequenceState::kEmbedding;
+  waiting_.push_back(sequence);
+  embedder_->Post([this, sequence] {
+    auto embedding = RunEmbed(sequence->request.prompt_text);
+    Post([this, sequence, embedding = std::move(embedding)] {
+      if (sequence->state != SequenceState::kEmbedding) return;  // ended meanwhile
+      waiting_.remove(sequence);
+      if (embedding.ok()) sequence->embedding = *embedding;
+      LookUp(sequence);
+    });
+  });
+}
+
+// How many tokens SEMANTIC retrieval may reuse: no more than the deepest
+// candidate of the vector index shares with the prompt.
+int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
+  Reuse& reuse = sequence.result.reuse;
+  if (!sequence.embedding) {
+    snapshot.miss_reason = MissReason::kEmbeddingFailed;
+    return 0;
+  }
+  reuse.candidate_computed = true;
+  snapshot.miss_reason = MissReason::kNoCandidate;
+  const auto neighbors = parts_.vectors->Search(*sequence.embedding, options_.semantic_top_k);
+  if (!neighbors.ok()) return 0;
+  int32_t limit = 0;
+  for (const Neighbor& neighbor : *neighbors) {
+    const auto candidate = prompts_.Compare(neighbor, sequence.request.prompt);
+    if (!candidate) continue;
+    if (!reuse.candidate) reuse.candidate = candidate;
+    const auto whole = static_cast<int32_t>(prompts_.Find(neighbor.id)->size());
+    if (options_.require_full_prefix && candidate->common_tokens < whole) {
+      snapshot.full_prefix_refused = true;
+      snapshot.miss_reason = MissReason::kDiverges;
+    } else if (candidate->common_tokens > limit) {
+      limit = candidate->common_tokens;
+      reuse.candidate = candidate;
+      snapshot.miss_reason = MissReason::kEvicted;  // should no tier hold it
+    }
+  }
+  if (limit > 0) snapshot.full_prefix_refused = false;
+  return limit;
+}
+
+ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match& disk) {
+  const std::vector<TokenId>& prompt = sequence.request.prompt;
+  ReuseSnapshot snapshot;
+  snapshot.prompt_tokens = sequence.prompt_size();
+  snapshot.policy = sequence.request.cache_policy;
+  snapshot.minimum_tokens = sequence.request.minimum_reuse_tokens;
+  const bool empty = blocks_.num_cached() == 0 && disk_.size() == 0;
+  snapshot.miss_reason = empty ? MissReason::kCacheEmpty : MissReason::kDiverges;
+  if (!sequence.looks_up()) return snapshot;
+  int32_t limit = snapshot.prompt_tokens;
+  if (ModeOf(sequence) == RetrievalMode::kSemantic) limit = SemanticLimit(sequence, snapshot);
+  snapshot.memory_tokens = std::min(blocks_.MatchedTokens(prompt), limit);
+  snapshot.disk_tokens = std::min(disk.tokens, limit);
+  for (const SegmentRecord& segment : disk.segments) {
+    const auto end = segment.start_position + static_cast<int32_t>(segment.ids.size());
+    const bool needed =
+        end > snapshot.memory_tokens && segment.start_position < snapshot.disk_tokens;
+    if (needed) snapshot.load_bytes += segment.payload_bytes;
+  }
+  return snapshot;
+}
+
+void EngineImpl::LookUp(const SequencePtr& sequence) {
+  DiskCache::Match disk;
+  if (StoreOn() && sequence->looks_up()) disk = disk_.Find(sequence->request.prompt);
+  const ReusePlan plan = PlanReuse(SnapshotFor(*sequence, disk), costs_);
+  Reuse& reuse = sequence->result.reuse;
+  reuse.mode = ModeOf(*sequence);
+  reuse.exact = options_.exact;
+  reuse.decision = plan.decision;
+  reuse.reason = plan.reason;
+  reuse.miss_reason = plan.miss_reason;
+  reuse.ideal_tokens = plan.ideal_tokens;
+  reuse.predicted_load = plan.predicted_load;
+  reuse.predicted_prefill = plan.predicted_prefill;
+  reuse.predicted_cold_prefill = plan.predicted_cold_prefill;
+  reuse.host_tokens = plan.memory_tokens;
+  sequence->looked_up = true;
+  sequence->result.timings.lookup = Now() - sequence->lookup_started;
+  if (plan.disk_tokens > plan.memory_tokens) {
+    StartLoad(sequence, plan, std::move(disk));
+  } else {
+    BeginRunning(sequence, plan.memory_tokens);
+  }
+}
+
+void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
+                           DiskCache::Match disk) {
+  sequence->state = SequenceState::kLoading;
+  sequence->load_started = Now();
+  waiting_.push_back(sequence);
+  // Held so that they are not evicted while the rest is on its way.
+  sequence->blocks = blocks_.Share(sequence->request.prompt, plan.memory_tokens);
+  std::erase_if(disk.segments, [&](const SegmentRecord& segment) {
+    const auto end = segment.start_position + static_cast<int32_t>(segment.ids.size());
+    return end <= plan.memory_tokens || segment.start_position >= plan.disk_tokens;
+  });
+  disk_.Touch(disk.segments, absl::ToUnixMillis(parts_.clock->Now()));
+  reader_->Post([this, sequence, plan, segments = std::move(disk.segments)]() mutable {
+    auto load = std::make_shared<LoadResult>(ReadSegments(std::move(segments)));
+    Post([this, sequence, plan, load] { FinishLoad(sequence, plan, std::move(*load)); });
+  });
+}
+
+// On the reader thread: segments in order, up to the first that fails.
+EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> records) {
+  LoadResult load;
+  load.records = std::move(records);
+  const absl::Duration start = Now();
+  for (const SegmentRecord& record : load.records) {
+    const absl::Duration before = Now();
+    std::vector<uint8_t> payload(static_cast<size_t>(record.payload_bytes));
+    load.status = parts_.store->ReadSegment(record, absl::MakeSpan(payload));
+    if (!load.status.ok()) break;
+    load.bytes += record.payload_bytes;
+    parts_.metrics->SegmentRead(record.payload_bytes, Now() - before);
+    load.payloads.push_back(std::move(payload));
+  }
+  load.elapsed = Now() - start;
+  return load;
+}
+
+// Writes one loaded segment into fresh blocks behind `prefix` and indexes them.
+bool EngineImpl::PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
+                              const std::vector<uint8_t>& payload) {
+  const auto block_bytes = static_cast<size_t>(parts_.runner->block_bytes());
+  const size_t count = BlocksFor(static_cast<int32_t>(record.ids.size()));
+  if (payload.size() != count * block_bytes) return false;
+  std::vector<BlockId> blocks = blocks_.Share(prefix, static_cast<int32_t>(prefix.size()));
+  bool placed = blocks.size() == prefix.size() / kBlockTokens;
+  for (size_t i = 0; i < count && placed; ++i) {
+    const auto block = blocks_.Allocate();
+    placed = block.ok();
+    if (!placed) break;
+    blocks.push_back(*block);
+    const ByteView bytes = absl::MakeConstSpan(payload).subspan(i * block_bytes, block_bytes);
+    placed = parts_.runner->WriteBlock(*block, bytes).ok();
+  }
+  if (placed) {
+    std::vector<TokenId> ids = prefix;
+    ids.insert(ids.end(), record.ids.begin(), record.ids.end());
+    blocks_.Commit(ids, blocks, /*whole_blocks_only=*/false);
+  }
+  for (const BlockId block : blocks) blocks_.Release(block);
+  return placed;
+}
+
+void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load) {
+  const std::vector<TokenId>& prompt = sequence->request.prompt;
+  if (!load.status.ok()) {
+    if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
+    if (absl::IsUnavailable(load.status)) StoreFailed("read");
+    disk_.Forget(load.records[load.payloads.size()].key);
+  } else {
+    store_failures_ = 0;
+    costs_.ObserveLoad(load.bytes, load.elapsed);
+  }
+  for (size_t i = 0; i < load.payloads.size(); ++i) {
+    const SegmentRecord& record = load.records[i];
+    const std::vector<TokenId> prefix(prompt.begin(), prompt.begin() + record.start_position);
+    if (!PlaceSegment(prefix, record, load.payloads[i])) break;
+  }
+  Reuse& reuse = sequence->result.reuse;
+  reuse.disk_bytes_read = load.bytes;
+  reuse.actual_load = load.elapsed;
+  if (sequence->state != SequenceState::kLoading) return;  // ended meanwhile
+  waiting_.remove(sequence);
+  ReleaseBlocks(*sequence);
+  sequence->result.timings.load = Now() - sequence->load_started;
+  const int32_t depth = std::min(blocks_.MatchedTokens(prompt), plan.disk_tokens);
+  if (depth < plan.disk_tokens) {
+    reuse.decision = depth > 0 ? ReuseDecision::kPartial : ReuseDecision::kRecomputed;
+    reuse.reason = ReuseReason::kLoadFailed;
+  }
+  reuse.host_tokens = std::min(plan.memory_tokens, depth);
+  reuse.disk_tokens = depth - reuse.host_tokens;
+  if (!load.records.empty() && reuse.disk_tokens > 0) {
+    const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
+    reuse.entry_age = absl::Milliseconds(now - load.records.back().created_unix_ms);
+  }
+  BeginRunning(sequence, depth);
+}
+
+// Shares the blocks of the first `tokens` ids; one used in part is copied.
+void EngineImpl::ShareBlocks(Sequence& sequence, int32_t tokens) {
+  sequence.blocks = blocks_.Share(sequence.tokens, tokens);
+  sequence.computed = tokens;
+  const int32_t in_last = tokens % kBlockTokens;
+  if (in_last == 0) return;
+  const BlockId shared = sequence.blocks.back();
+  sequence.blocks.pop_back();
+  const auto copy = blocks_.Allocate();
+  if (copy.ok() && parts_.runner->CopyBlock(shared, *copy, in_last).ok()) {
+    sequence.blocks.push_back(*copy);
+  } else {
+    if (copy.ok()) blocks_.Release(*copy);
+    sequence.computed -= in_last;
+  }
+  blocks_.Release(shared);
+}
+
+void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
+  ShareBlocks(*sequence, tokens);
+  sequence->state = SequenceState::kRunning;
+  if (sequence->result.output_ids.empty()) {
+    // A copy that found no room leaves a little more to compute.
+    Reuse& reuse = sequence->result.reuse;
+    const int32_t missing = tokens - sequence->computed;
+    const int32_t from_disk = std::min(missing, reuse.disk_tokens);
+    reuse.disk_tokens -= from_disk;
+    reuse.host_tokens -= missing - from_disk;
+    sequence->prefill_started = Now();
+  }
+  const auto older = [](const SequencePtr& a, const SequencePtr& b) { return a->id < b->id; };
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, older), sequence);
+}
+
+Explanation EngineImpl::ExplainNow(const ExplainRequest& request,
+                                   const absl::StatusOr<std::vector<float>>& embedding) {
+  GenerateRequest asked;
+  asked.prompt = request.prompt;
+  Sequence probe(0, std::move(asked), {}, parts_.tokenizer);
+  if (embedding.ok()) probe.embedding = *embedding;
+  DiskCache::Match disk;
+  if (StoreOn()) disk = disk_.Find(request.prompt);
+  const ReuseSnapshot snapshot = SnapshotFor(probe, disk);
+  const ReusePlan plan = PlanReuse(snapshot, costs_);
+  Explanation explanation;
+  const int32_t usable = snapshot.prompt_tokens - 1;
+  explanation.host_tokens = std::min(snapshot.memory_tokens, usable);
+  explanation.disk_tokens =
+      std::min(std::max(snapshot.disk_tokens, snapshot.memory_tokens), usable);
+  explanation.ideal_tokens = plan.ideal_tokens;
+  explanation.miss_reason = plan.miss_reason;
+  explanation.decision = plan.decision;
+  explanation.reason = plan.reason;
+  explanation.predicted_cold_prefill = plan.predicted_cold_prefill;
+  explanation.predicted_warm_prefill = plan.predicted_prefill + plan.predicted_load;
+  if (!embedding.ok()) return explanation;
+  const auto neighbors = parts_.vectors->Search(*embedding, 1);
+  if (neighbors.ok() && !neighbors->empty()) {
+    explanation.nearest = prompts_.Compare(neighbors->front(), request.prompt);
+    if (explanation.nearest) explanation.nearest_ids = *prompts_.Find(neighbors->front().id);
+  }
+  return explanation;
+}
+
+}  // namespace reprise

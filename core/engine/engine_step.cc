@@ -1,0 +1,184 @@
+#include <algorithm>
+
+#include "core/engine/engine_impl.h"
+
+namespace reprise {
+
+void EngineImpl::Preempt(size_t index) {
+  const SequencePtr sequence = running_[index];
+  ReleaseBlocks(*sequence);
+  sequence->computed = 0;
+  sequence->state = SequenceState::kQueued;
+  running_.erase(running_.begin() + static_cast<int64_t>(index));
+  queued_.push_front(sequence);
+}
+
+bool EngineImpl::GrowBlocks(Sequence& sequence, int32_t tokens) {
+  const auto needed = static_cast<size_t>(BlocksFor(sequence.computed + tokens));
+  while (sequence.blocks.size() < needed) {
+    const auto block = blocks_.Allocate();
+    if (!block.ok()) return false;
+    sequence.blocks.push_back(*block);
+  }
+  return true;
+}
+
+StepBatch EngineImpl::MakeBatch(const SchedulePlan& plan, std::vector<SequencePtr>& members) {
+  StepBatch batch;
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    const SequencePtr& sequence = running_[chunk.sequence];
+    if (!GrowBlocks(*sequence, chunk.tokens)) continue;  // another turn, once blocks are free
+    StepSequence step;
+    step.tokens = absl::MakeConstSpan(sequence->tokens).subspan(sequence->computed, chunk.tokens);
+    step.start_position = sequence->computed;
+    step.block_table = sequence->blocks;
+    step.sample = chunk.tokens == sequence->pending() && sequence->request.max_output_tokens > 0;
+    step.sampling = sequence->request.sampling;
+    step.history = {sequence->request.prompt, sequence->result.output_ids};
+    step.banned = sequence->banned;
+    batch.sequences.push_back(step);
+    members.push_back(sequence);
+  }
+  return batch;
+}
+
+void EngineImpl::Step() {
+  ScheduleSnapshot snapshot;
+  snapshot.available_blocks = blocks_.num_available();
+  snapshot.max_batch_tokens = options_.max_batch_tokens;
+  for (const SequencePtr& sequence : running_) {
+    snapshot.running.push_back({sequence->computed, sequence->pending(), sequence->decoding(),
+                                static_cast<int32_t>(sequence->blocks.size())});
+  }
+  const SchedulePlan plan = Schedule(snapshot);
+  for (const size_t index : plan.preempted) Preempt(index);  // youngest first: indices stay right
+  std::vector<SequencePtr> members;
+  const StepBatch batch = MakeBatch(plan, members);
+  if (members.empty()) return;
+  const absl::Duration start = Now();
+  const auto result = parts_.runner->Step(batch);
+  if (!result.ok()) {
+    // KV of this step is undefined: its sequences end and nothing of them is kept.
+    for (const SequencePtr& sequence : members) Finish(sequence, result.status());
+    return;
+  }
+  AfterStep(members, batch, *result, Now() - start);
+}
+
+void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBatch& batch,
+                           const StepResult& result, absl::Duration elapsed) {
+  int64_t prefill_tokens = 0, decode_tokens = 0;
+  for (size_t i = 0; i < members.size(); ++i) {
+    const auto tokens = static_cast<int32_t>(batch.sequences[i].tokens.size());
+    (members[i]->decoding() ? decode_tokens : prefill_tokens) += tokens;
+    if (members.size() == 1) costs_.ObservePrefill(tokens, members[i]->computed, elapsed);
+  }
+  parts_.metrics->StepFinished(prefill_tokens, decode_tokens, elapsed);
+  for (size_t i = 0; i < members.size(); ++i) {
+    const SequencePtr& sequence = members[i];
+    const bool was_prefill = sequence->computed < sequence->prompt_size();
+    const bool samples = batch.sequences[i].sample;
+    sequence->computed += static_cast<int32_t>(batch.sequences[i].tokens.size());
+    const bool prompt_done = was_prefill && sequence->computed >= sequence->prompt_size();
+    if (prompt_done && sequence->caches()) {
+      blocks_.Commit(sequence->request.prompt, sequence->blocks, /*whole_blocks_only=*/true);
+    }
+    if (samples) {
+      TakeToken(sequence, result.tokens[i]);
+    } else if (sequence->pending() == 0) {  // prefill only
+      sequence->first_token = sequence->last_token = Now();
+      sequence->result.finish_reason = FinishReason::kMaxTokens;
+      Finish(sequence, absl::OkStatus());
+    }
+  }
+}
+
+// Why the sequence ends with `token`, if it does. A token that ends a reply at
+// the model's wish is not part of it.
+std::optional<FinishReason> EngineImpl::EndReason(Sequence& sequence, TokenId token) {
+  const GenerateRequest& request = sequence.request;
+  const bool is_eos = !request.ignore_eos && token == parts_.tokenizer->eos_id();
+  const bool is_stop =
+      std::find(request.stop_ids.begin(), request.stop_ids.end(), token) != request.stop_ids.end();
+  if (is_eos || is_stop) return FinishReason::kStop;
+  GenerateResult& result = sequence.result;
+  result.output_ids.push_back(token);
+  sequence.tokens.push_back(token);
+  StopMatcher::Output output = sequence.stops.Push(sequence.detokenizer.Push(token));
+  result.text += output.text;
+  sequence.sink.on_chunk({{token}, std::move(output.text)});
+  if (output.stop) {
+    result.matched_stop = *output.stop;
+    return FinishReason::kStopSequence;
+  }
+  const auto produced = static_cast<int32_t>(result.output_ids.size());
+  if (produced >= request.max_output_tokens) return FinishReason::kMaxTokens;
+  if (static_cast<int32_t>(sequence.tokens.size()) >= parts_.runner->context_length()) {
+    return FinishReason::kContextLength;
+  }
+  return std::nullopt;
+}
+
+void EngineImpl::TakeToken(const SequencePtr& sequence, TokenId token) {
+  const absl::Duration now = Now();
+  if (sequence->result.output_ids.empty()) {
+    sequence->first_token = now;
+  } else {
+    parts_.metrics->InterTokenGap(now - sequence->last_token);
+  }
+  sequence->last_token = now;
+  const auto reason = EndReason(*sequence, token);
+  if (!reason) return;
+  sequence->result.finish_reason = *reason;
+  std::string rest = sequence->stops.Push(sequence->detokenizer.Finish()).text;
+  rest += sequence->stops.Finish();
+  if (!rest.empty()) {
+    sequence->result.text += rest;
+    sequence->sink.on_chunk({{}, std::move(rest)});
+  }
+  Finish(sequence, absl::OkStatus());
+}
+
+void EngineImpl::FillAccount(Sequence& sequence) {
+  GenerateResult& result = sequence.result;
+  result.seed = sequence.request.sampling.seed;
+  result.usage.prompt_tokens = sequence.prompt_size();
+  result.usage.cached_tokens =
+      result.reuse.device_tokens + result.reuse.host_tokens + result.reuse.disk_tokens;
+  result.usage.computed_tokens = result.usage.prompt_tokens - result.usage.cached_tokens;
+  result.usage.output_tokens = static_cast<int32_t>(result.output_ids.size());
+  Timings& timings = result.timings;
+  timings.tokenize = sequence.request.tokenize_time;
+  timings.total = Now() - sequence.request.received;
+  if (sequence.first_token == absl::ZeroDuration()) return;
+  timings.prefill = sequence.first_token - sequence.prefill_started;
+  timings.time_to_first_token = sequence.first_token - sequence.request.received;
+  timings.decode = sequence.last_token - sequence.first_token;
+  const absl::Duration spent = result.reuse.actual_load + timings.prefill;
+  if (result.reuse.disk_tokens > 0 && spent > result.reuse.predicted_cold_prefill) {
+    parts_.metrics->Regret(spent - result.reuse.predicted_cold_prefill);
+  }
+}
+
+void EngineImpl::ReleaseBlocks(Sequence& sequence) {
+  for (const BlockId block : sequence.blocks) blocks_.Release(block);
+  sequence.blocks.clear();
+}
+
+void EngineImpl::Finish(const SequencePtr& sequence, absl::Status status) {
+  if (sequence->state == SequenceState::kDone) return;
+  LeaveQueue(*sequence);
+  sequence->state = SequenceState::kDone;
+  std::erase(queued_, sequence);
+  waiting_.remove(sequence);
+  std::erase(running_, sequence);
+  FillAccount(*sequence);
+  const bool ok = status.ok();
+  GenerateResult result = std::move(sequence->result);
+  sequence->sink.on_done(std::move(status), std::move(result));
+  if (ok && sequence->caches()) Keep(*sequence);
+  ReleaseBlocks(*sequence);
+  last_activity_ = Now();
+}
+
+}  // namespace reprise

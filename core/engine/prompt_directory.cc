@@ -1,0 +1,45 @@
+#include "core/engine/prompt_directory.h"
+
+#include <algorithm>
+
+namespace reprise {
+
+int32_t CommonPrefixTokens(absl::Span<const TokenId> a, absl::Span<const TokenId> b) {
+  return static_cast<int32_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first -
+                              a.begin());
+}
+
+std::optional<uint64_t> PromptDirectory::Add(absl::Span<const TokenId> ids) {
+  if (Contains(ids)) return std::nullopt;
+  const uint64_t id = prompts_.empty() ? 1 : prompts_.rbegin()->first + 1;
+  Restore(id, std::vector<TokenId>(ids.begin(), ids.end()));
+  return id;
+}
+
+void PromptDirectory::Restore(uint64_t id, std::vector<TokenId> ids) {
+  by_ids_[ids] = id;
+  prompts_[id] = std::move(ids);
+}
+
+bool PromptDirectory::Contains(absl::Span<const TokenId> ids) const {
+  return by_ids_.contains(std::vector<TokenId>(ids.begin(), ids.end()));
+}
+
+const std::vector<TokenId>* PromptDirectory::Find(uint64_t id) const {
+  const auto found = prompts_.find(id);
+  return found == prompts_.end() ? nullptr : &found->second;
+}
+
+std::optional<Candidate> PromptDirectory::Compare(const Neighbor& neighbor,
+                                                  absl::Span<const TokenId> ids) const {
+  const std::vector<TokenId>* cached = Find(neighbor.id);
+  if (cached == nullptr) return std::nullopt;
+  Candidate candidate{neighbor.id, neighbor.similarity, CommonPrefixTokens(ids, *cached), {}};
+  const auto common = static_cast<size_t>(candidate.common_tokens);
+  if (common < ids.size() && common < cached->size()) {
+    candidate.first_divergent_position = candidate.common_tokens;
+  }
+  return candidate;
+}
+
+}  // namespace reprise

@@ -1,0 +1,45 @@
+// PromptDirectory: the cached prompts by id, for similarity search.
+//
+// Threading  not thread-safe; the engine thread owns it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "core/base/ids.h"
+#include "core/engine/request.h"
+#include "core/similarity/vector_index.h"
+
+namespace reprise {
+
+class PromptDirectory {
+ public:
+  // The new prompt's id, or nullopt when exactly these ids are known.
+  std::optional<uint64_t> Add(absl::Span<const TokenId> ids);
+
+  // A prompt read back from the store.
+  void Restore(uint64_t id, std::vector<TokenId> ids);
+
+  bool Contains(absl::Span<const TokenId> ids) const;
+
+  // The ids of prompt `id`; null when it is unknown.
+  const std::vector<TokenId>* Find(uint64_t id) const;
+
+  // How the neighbour relates to `ids`; nullopt when its prompt is unknown.
+  std::optional<Candidate> Compare(const Neighbor& neighbor, absl::Span<const TokenId> ids) const;
+
+  size_t size() const { return prompts_.size(); }
+
+ private:
+  std::map<uint64_t, std::vector<TokenId>> prompts_;
+  absl::flat_hash_map<std::vector<TokenId>, uint64_t> by_ids_;
+};
+
+// Tokens that both begin with.
+int32_t CommonPrefixTokens(absl::Span<const TokenId> a, absl::Span<const TokenId> b);
+
+}  // namespace reprise

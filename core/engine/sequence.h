@@ -1,0 +1,62 @@
+// Sequence: one request on its way through the engine.
+//
+// States     Queued → (Embedding) → Lookup → (Loading) → Running → Done. A Running
+//            sequence that is preempted goes back to Queued with its tokens kept.
+// Threading  owned by the engine thread.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/engine/request.h"
+#include "core/engine/reuse_planner.h"
+#include "core/text/incremental_text.h"
+
+namespace reprise {
+
+enum class SequenceState { kQueued, kEmbedding, kLoading, kRunning, kDone };
+
+struct Sequence {
+  Sequence(SequenceId id, GenerateRequest request, GenerationSink sink, const Tokenizer* tokenizer)
+      : id(id),
+        request(std::move(request)),
+        sink(std::move(sink)),
+        tokens(this->request.prompt),
+        detokenizer(tokenizer),
+        stops(this->request.stop_sequences) {
+    if (this->request.ignore_eos && tokenizer->eos_id()) banned.push_back(*tokenizer->eos_id());
+  }
+
+  SequenceId id;
+  GenerateRequest request;
+  GenerationSink sink;
+  SequenceState state = SequenceState::kQueued;
+  bool counted_as_queued = true;
+  bool looked_up = false;  // reuse was decided; a preempted sequence keeps its account
+
+  std::vector<TokenId> tokens;  // prompt, then output
+  std::vector<BlockId> blocks;  // cover the computed tokens; the last may be private
+  int32_t computed = 0;         // positions whose KV is in `blocks`
+
+  std::vector<TokenId> banned;  // never sampled (ignore_eos)
+
+  std::optional<std::vector<float>> embedding;  // of the prompt, once made
+  absl::Status embedding_error;
+
+  IncrementalDetokenizer detokenizer;
+  StopMatcher stops;
+  GenerateResult result;
+
+  absl::Duration submitted, lookup_started, load_started, prefill_started, first_token, last_token;
+
+  int32_t prompt_size() const { return static_cast<int32_t>(request.prompt.size()); }
+  int32_t pending() const { return static_cast<int32_t>(tokens.size()) - computed; }
+  bool decoding() const { return !result.output_ids.empty() && pending() == 1; }
+  bool caches() const {
+    return request.cache_policy == CachePolicy::kUse || request.cache_policy == CachePolicy::kForce;
+  }
+  bool looks_up() const { return request.cache_policy != CachePolicy::kBypass; }
+};
+
+}  // namespace reprise
