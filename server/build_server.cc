@@ -1,0 +1,241 @@
+#include "server/build_server.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/model/cpu_runner.h"
+#include "core/model/sentence_encoder.h"
+#include "core/similarity/faiss_index.h"
+#include "core/store/rocksdb_store.h"
+#include "core/telemetry/log.h"
+#include "core/text/load_text.h"
+#include "core/text/wordpiece_tokenizer.h"
+#include "server/grpc_server.h"
+#include "server/http_server.h"
+
+namespace reprise::server {
+namespace {
+
+using config::v1::ServerConfig;
+
+constexpr int kIdentityVersion = 1;  // of the fields below and the segment format
+
+absl::Duration ToDuration(const google::protobuf::Duration& d) {
+  return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
+}
+
+Dtype ToDtype(config::v1::Dtype dtype) {
+  return dtype == config::v1::DTYPE_FP32 ? Dtype::kFloat32 : Dtype::kBfloat16;
+}
+
+// Names everything that decides what a cached KV value means.
+Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
+                       const std::string& numerics_id, const std::string& tenant) {
+  DigestBuilder builder;
+  builder.AddInt("version", kIdentityVersion).Add("weights", model.weights_digest);
+  builder.Add("tokenizer", tokenizer.digest());
+  model.config.AddTo(builder);
+  return builder.Add("numerics", numerics_id).Add("tenant", tenant).Finish();
+}
+
+class BuiltServer final : public RunningServer {
+ public:
+  absl::Status Build(const ServerConfig& config);
+  void Drain() override;
+
+ private:
+  absl::StatusOr<LoadedModel> LoadAll(const ServerConfig& config, EngineParts& parts);
+  absl::Status Probe(const ServerConfig& config, ModelRunner& runner, EngineOptions& options);
+  absl::Status OpenStore(const config::v1::CacheConfig& cache, EngineParts& parts);
+  absl::Status OpenSimilarity(const config::v1::CacheConfig& cache, EngineParts& parts,
+                              EngineOptions& options);
+  absl::Status Listen(const ServerConfig& config);
+
+  SystemClock clock_;
+  Metrics metrics_;
+  std::unique_ptr<Logger> logger_;
+  LoadedText text_;
+  ModelFacts facts_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<GenerationHandlers> handlers_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_;
+  std::atomic<bool> ready_{false};
+  absl::Duration drain_timeout_;
+};
+
+absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, EngineParts& parts) {
+  ASSIGN_OR_RETURN(LoadedModel model, LoadModel(config.model().path()));
+  ASSIGN_OR_RETURN(text_, LoadText(config.model().path()));
+  CpuRunnerOptions options;
+  options.num_threads = config.model().thread_count();
+  options.weight_dtype = ToDtype(config.model().weight_dtype());
+  options.kv_dtype = ToDtype(config.model().kv_dtype());
+  options.kv_pool_bytes = config.cache().host_bytes();
+  ASSIGN_OR_RETURN(parts.runner, CreateCpuRunner(model, options));
+  parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
+                                   config.cache().default_tenant());
+  const bool llama = model.config.architecture == Architecture::kLlama;
+  facts_ = {model.config.name,
+            llama ? "llama" : "gpt2",
+            DtypeName(options.weight_dtype),
+            DtypeName(options.kv_dtype),
+            parts.runner->numerics_id(),
+            ToHex(parts.identity),
+            config.cache().default_tenant(),
+            model.config.context_length,
+            std::min(model.config.vocabulary_size, text_.tokenizer->vocabulary_size()),
+            config.generation().default_max_output_tokens(),
+            text_.tokenizer.get(),
+            text_.chat.get()};
+  return model;
+}
+
+absl::Status BuiltServer::Probe(const ServerConfig& config, ModelRunner& runner,
+                                EngineOptions& options) {
+  const absl::Status probe = ProbeExactness(runner);
+  if (probe.ok()) return probe;
+  if (config.model().exactness() != config::v1::EXACTNESS_BEST_EFFORT) return probe;
+  logger_->Warning("exactness_probe_failed", {{"error", std::string(probe.message())}});
+  options.exact = false;
+  return absl::OkStatus();
+}
+
+absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, EngineParts& parts) {
+  if (!cache.store().enabled()) return absl::OkStatus();
+  RocksDbOptions options;
+  options.path = cache.store().path();
+  options.write_bytes_per_second = cache.store().write_bytes_per_second();
+  auto store = OpenRocksDbStore(options);
+  if (store.ok()) {
+    parts.store = *std::move(store);
+    return absl::OkStatus();
+  }
+  if (absl::IsFailedPrecondition(store.status()) || cache.store().required()) {
+    return store.status();
+  }
+  metrics_.StoreFailed("open");
+  logger_->Warning("store_switched_off", {{"error", std::string(store.status().message())}});
+  return absl::OkStatus();
+}
+
+absl::Status BuiltServer::OpenSimilarity(const config::v1::CacheConfig& cache, EngineParts& parts,
+                                         EngineOptions& options) {
+  const auto& similarity = cache.similarity();
+  if (!similarity.enabled()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const SentenceEncoderModel encoder,
+                   LoadSentenceEncoder(similarity.encoder_path(), /*num_threads=*/1));
+  ASSIGN_OR_RETURN(auto loaded, WordPieceTokenizer::Load(similarity.encoder_path()));
+  const std::shared_ptr<const WordPieceTokenizer> pieces = std::move(loaded);
+  parts.embed = [encoder, pieces](const std::string& text) {
+    return encoder.encode(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
+  };
+  if (parts.store == nullptr) {
+    parts.vectors = CreateFaissIndex(encoder.dimensions);
+    return absl::OkStatus();
+  }
+  const std::string folder = cache.store().path() + "/similarity";
+  mkdir(folder.c_str(), 0755);  // an index that cannot be saved is rebuilt from the store
+  options.vector_index_path =
+      absl::StrCat(folder, "/", facts_.cache_identity.substr(0, 16), ".faiss");
+  auto index = LoadFaissIndex(options.vector_index_path, encoder.dimensions);
+  if (absl::IsDataLoss(index.status())) {
+    logger_->Warning("vector_index_damaged", {{"error", std::string(index.status().message())}});
+  }
+  parts.vectors = index.ok() ? *std::move(index) : CreateFaissIndex(encoder.dimensions);
+  if (!similarity.rebuild()) return absl::OkStatus();
+  const std::vector<uint64_t> known = parts.vectors->Ids();
+  return parts.store->ForEachPrompt(parts.identity, [&](const PromptRecord& prompt) {
+    if (std::binary_search(known.begin(), known.end(), prompt.id)) return;
+    // A record whose vector does not fit is only not found by similarity.
+    parts.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
+  });
+}
+
+absl::Status BuiltServer::Listen(const ServerConfig& config) {
+  GrpcOptions options;
+  options.inference_address = config.listen().inference();
+  options.admin_address = config.listen().admin();
+  options.reflection = config.listen().reflection();
+  options.max_concurrent_rpcs = config.listen().max_concurrent_rpcs();
+  options.max_message_bytes = config.listen().max_message_bytes();
+  handlers_ = std::make_unique<GenerationHandlers>(facts_, engine_.get(), &clock_);
+  ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options, {handlers_.get(), engine_.get(), &metrics_,
+                                                      logger_.get(), &clock_, facts_.tenant}));
+  const HttpCallbacks callbacks{[this] {
+                                  engine_->GetCacheStats();  // brings the store's gauges up to date
+                                  return metrics_.Serialize();
+                                },
+                                [this] { return ready_.load(); }};
+  ASSIGN_OR_RETURN(http_, HttpServer::Start(config.listen().http(), callbacks));
+  grpc_->SetServing(true);
+  ready_ = true;
+  logger_->Info("listening", {{"inference_port", int64_t{grpc_->inference_port()}},
+                              {"admin_port", int64_t{grpc_->admin_port()}},
+                              {"http_port", int64_t{http_->port()}}});
+  return absl::OkStatus();
+}
+
+absl::Status BuiltServer::Build(const ServerConfig& config) {
+  LogOptions log;
+  log.level = static_cast<LogLevel>(std::max(0, int{config.log().level()} - 1));
+  log.json = config.log().format() != config::v1::LOG_FORMAT_TEXT;
+  log.file = config.log().file();
+  ASSIGN_OR_RETURN(logger_, Logger::Create(log, &metrics_));
+  drain_timeout_ = ToDuration(config.listen().drain_timeout());
+  const absl::Duration start = clock_.Monotonic();
+
+  EngineOptions options;
+  options.max_queued_requests = config.engine().max_queued_requests();
+  options.max_running_sequences = config.engine().max_running_sequences();
+  options.max_batch_tokens = config.engine().max_batch_tokens();
+  options.retrieval_mode =
+      static_cast<RetrievalMode>(std::max(0, int{config.cache().retrieval_mode()} - 1));
+  options.semantic_top_k = config.cache().similarity().top_k();
+  options.require_full_prefix = config.cache().similarity().require_full_prefix();
+  options.max_disk_bytes = config.cache().store().max_bytes();
+  options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
+  EngineParts parts;
+  RETURN_IF_ERROR(LoadAll(config, parts).status());
+  RETURN_IF_ERROR(Probe(config, *parts.runner, options));
+  if (options.exact) {
+    RETURN_IF_ERROR(OpenStore(config.cache(), parts));
+    RETURN_IF_ERROR(OpenSimilarity(config.cache(), parts, options));
+  }
+  const bool disk = parts.store != nullptr;
+  parts.tokenizer = text_.tokenizer.get();
+  parts.metrics = &metrics_;
+  parts.clock = &clock_;
+  ASSIGN_OR_RETURN(engine_, Engine::Create(options, std::move(parts)));
+  metrics_.SetFacts({REPRISE_VERSION, facts_.name, facts_.numerics_id, facts_.cache_identity});
+  logger_->Info("started", {{"model", facts_.name},
+                            {"cache_identity", facts_.cache_identity},
+                            {"numerics_id", facts_.numerics_id},
+                            {"store", disk},
+                            {"exact", options.exact},
+                            {"seconds", absl::ToDoubleSeconds(clock_.Monotonic() - start)}});
+  return Listen(config);
+}
+
+void BuiltServer::Drain() {
+  logger_->Info("draining");
+  ready_ = false;
+  grpc_->SetServing(false);
+  engine_->Drain(drain_timeout_);
+  grpc_->Stop(absl::Seconds(1));
+  logger_->Info("stopped");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RunningServer>> BuildServer(const ServerConfig& config) {
+  auto server = std::make_unique<BuiltServer>();
+  RETURN_IF_ERROR(server->Build(config));
+  return server;
+}
+
+}  // namespace reprise::server

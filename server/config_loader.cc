@@ -1,0 +1,255 @@
+#include "server/config_loader.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "core/base/status_macros.h"
+
+namespace reprise::server {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+constexpr size_t kMaxConfigBytes = size_t{1} << 20;
+
+struct Place {
+  std::string source;  // file or "--set"
+  std::string path;    // "cache.store"
+
+  absl::Status Error(const YAML::Node& node, absl::string_view problem) const {
+    const YAML::Mark mark = node.Mark();
+    const std::string line = mark.is_null() ? "" : absl::StrCat(":", mark.line + 1);
+    return absl::InvalidArgumentError(absl::StrCat(source, line, ": ", path, ": ", problem));
+  }
+  Place Child(const std::string& key) const {
+    return {source, path.empty() ? key : absl::StrCat(path, ".", key)};
+  }
+};
+
+absl::Status MergeMap(const YAML::Node& node, const Place& place, Message& message);
+
+absl::Status SetDuration(const YAML::Node& node, const Place& place, Message& message) {
+  if (!node.IsScalar()) return place.Error(node, "expected a duration");
+  absl::Duration duration;
+  if (!absl::ParseDuration(node.Scalar(), &duration) || duration < absl::ZeroDuration()) {
+    return place.Error(node, absl::StrCat("expected a duration such as 30s or 500ms, found \"",
+                                          node.Scalar(), "\""));
+  }
+  const Descriptor* type = message.GetDescriptor();
+  const auto* reflection = message.GetReflection();
+  absl::Duration rest;
+  const int64_t seconds = absl::IDivDuration(duration, absl::Seconds(1), &rest);
+  reflection->SetInt64(&message, type->FindFieldByName("seconds"), seconds);
+  reflection->SetInt32(&message, type->FindFieldByName("nanos"),
+                       static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+  return absl::OkStatus();
+}
+
+// "RETRIEVAL_MODE_": how the schema's enums begin their values.
+std::string ValuePrefix(const FieldDescriptor* field) {
+  std::string prefix;
+  for (const char c : field->enum_type()->name()) {
+    if (absl::ascii_isupper(c) && !prefix.empty()) prefix += '_';
+    prefix += absl::ascii_toupper(c);
+  }
+  return prefix + "_";
+}
+
+absl::Status SetEnum(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
+                     Message& message) {
+  const std::string prefix = ValuePrefix(field);
+  const auto* type = field->enum_type();
+  const auto* value = type->FindValueByName(absl::StrCat(prefix, node.Scalar()));
+  if (value == nullptr) value = type->FindValueByName(node.Scalar());
+  if (value == nullptr || value->number() == 0) {
+    std::string names;
+    for (int i = 1; i < type->value_count(); ++i) {
+      absl::StrAppend(&names, i > 1 ? ", " : "", type->value(i)->name().substr(prefix.size()));
+    }
+    return place.Error(node,
+                       absl::StrCat("expected one of ", names, ", found \"", node.Scalar(), "\""));
+  }
+  message.GetReflection()->SetEnum(&message, field, value);
+  return absl::OkStatus();
+}
+
+absl::Status SetScalar(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
+                       Message& message) {
+  if (!node.IsScalar()) return place.Error(node, "expected a single value");
+  const std::string& text = node.Scalar();
+  const auto* reflection = message.GetReflection();
+  const auto mismatch = [&](const char* expected) {
+    return place.Error(node, absl::StrCat("expected ", expected, ", found \"", text, "\""));
+  };
+  int32_t small = 0;
+  int64_t large = 0;
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_STRING:
+      reflection->SetString(&message, field, text);
+      return absl::OkStatus();
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return SetEnum(node, place, field, message);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      if (text != "true" && text != "false") return mismatch("true or false");
+      reflection->SetBool(&message, field, text == "true");
+      return absl::OkStatus();
+    case FieldDescriptor::CPPTYPE_INT32:
+      if (!absl::SimpleAtoi(text, &small)) return mismatch("an integer");
+      reflection->SetInt32(&message, field, small);
+      return absl::OkStatus();
+    case FieldDescriptor::CPPTYPE_INT64:
+      if (!absl::SimpleAtoi(text, &large)) return mismatch("an integer");
+      reflection->SetInt64(&message, field, large);
+      return absl::OkStatus();
+    default:
+      return mismatch("a value of another type");
+  }
+}
+
+absl::Status SetField(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
+                      Message& message) {
+  if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+    return SetScalar(node, place, field, message);
+  }
+  Message& child = *message.GetReflection()->MutableMessage(&message, field);
+  const bool duration = field->message_type()->full_name() == "google.protobuf.Duration";
+  return duration ? SetDuration(node, place, child) : MergeMap(node, place, child);
+}
+
+absl::Status MergeMap(const YAML::Node& node, const Place& place, Message& message) {
+  if (node.IsNull()) return absl::OkStatus();
+  if (!node.IsMap()) return place.Error(node, "expected a map");
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    if (!entry.first.IsScalar()) return place.Error(entry.first, "expected a key");
+    const std::string key = entry.first.Scalar();
+    const Place child = place.Child(key);
+    const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(key);
+    if (field == nullptr) return child.Error(entry.first, "unknown key");
+    if (!seen.insert(key).second) return child.Error(entry.first, "given twice");
+    RETURN_IF_ERROR(SetField(entry.second, child, field, message));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRange(absl::string_view path, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": ", value, ", expected ", low, " to ", high));
+}
+
+absl::Status CheckAddress(absl::string_view path, const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  const bool ok = colon != std::string::npos && colon > 0 &&
+                  absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 0 && port <= 65535;
+  if (ok) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": \"", address, "\", expected host:port with a port of 0 to 65535"));
+}
+
+absl::Status CheckText(absl::string_view path, const std::string& text) {
+  if (!text.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ": empty"));
+}
+
+}  // namespace
+
+absl::Status MergeYaml(absl::string_view yaml, absl::string_view name,
+                       config::v1::ServerConfig& config) {
+  if (yaml.size() > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", yaml.size(), " bytes, the limit is ", kMaxConfigBytes));
+  }
+  try {
+    const YAML::Node root = YAML::Load(std::string(yaml));
+    return MergeMap(root, {std::string(name), ""}, config);
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": ", error.what()));
+  }
+}
+
+absl::Status MergeSetting(absl::string_view setting, config::v1::ServerConfig& config) {
+  const size_t equals = setting.find('=');
+  if (equals == absl::string_view::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("--set ", setting, ": expected path=value"));
+  }
+  const std::string path(setting.substr(0, equals));
+  const std::vector<std::string> keys = absl::StrSplit(path, '.');
+  Message* message = &config;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(keys[i]);
+    const bool last = i + 1 == keys.size();
+    if (field == nullptr || (!last && field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE)) {
+      return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": unknown key"));
+    }
+    if (last) {
+      const YAML::Node value(std::string(setting.substr(equals + 1)));
+      return SetField(value, {"--set", path}, field, *message);
+    }
+    message = message->GetReflection()->MutableMessage(message, field);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
+  constexpr int64_t kHuge = int64_t{1} << 50;
+  RETURN_IF_ERROR(CheckAddress("listen.inference", c.listen().inference()));
+  RETURN_IF_ERROR(CheckAddress("listen.admin", c.listen().admin()));
+  RETURN_IF_ERROR(CheckAddress("listen.http", c.listen().http()));
+  RETURN_IF_ERROR(CheckText("model.path", c.model().path()));
+  RETURN_IF_ERROR(CheckText("cache.default_tenant", c.cache().default_tenant()));
+  RETURN_IF_ERROR(CheckText("cache.store.path", c.cache().store().path()));
+  const auto& similarity = c.cache().similarity();
+  if (similarity.enabled()) {
+    RETURN_IF_ERROR(CheckText("cache.similarity.encoder_path", similarity.encoder_path()));
+  }
+  struct Limit {
+    const char* path;
+    int64_t value, low, high;
+  };
+  for (const Limit& limit :
+       {Limit{"listen.max_concurrent_rpcs", c.listen().max_concurrent_rpcs(), 1, 100000},
+        Limit{"listen.max_message_bytes", c.listen().max_message_bytes(), 1024, 1 << 30},
+        Limit{"model.thread_count", c.model().thread_count(), 0, 256},
+        Limit{"engine.max_queued_requests", c.engine().max_queued_requests(), 1, 1000000},
+        Limit{"engine.max_running_sequences", c.engine().max_running_sequences(), 1, 4096},
+        Limit{"engine.max_batch_tokens", c.engine().max_batch_tokens(), 1, 65536},
+        Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
+        Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
+        Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
+              kHuge},
+        Limit{"cache.similarity.top_k", similarity.top_k(), 1, 1000},
+        Limit{"generation.default_max_output_tokens", c.generation().default_max_output_tokens(), 0,
+              1 << 24}}) {
+    RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<config::v1::ServerConfig> LoadConfig(const std::string& file,
+                                                    const std::vector<std::string>& settings) {
+  config::v1::ServerConfig config;
+  RETURN_IF_ERROR(MergeYaml(DefaultConfigYaml(), "default.yaml", config));
+  if (!file.empty()) {
+    std::ifstream stream(file, std::ios::binary);
+    if (!stream) return absl::NotFoundError(absl::StrCat("cannot open config file ", file));
+    const std::string text(std::istreambuf_iterator<char>(stream), {});
+    RETURN_IF_ERROR(MergeYaml(text, file, config));
+  }
+  for (const std::string& setting : settings) RETURN_IF_ERROR(MergeSetting(setting, config));
+  RETURN_IF_ERROR(ValidateConfig(config));
+  return config;
+}
+
+}  // namespace reprise::server

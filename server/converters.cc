@@ -1,0 +1,176 @@
+#include "server/converters.h"
+
+#include <algorithm>
+
+#include "core/text/incremental_text.h"
+
+namespace reprise::server {
+namespace {
+
+namespace wire = inference::v1;
+
+// The wire's enums follow the engine's, one later for UNSPECIFIED.
+template <typename Wire, typename Engine>
+Wire ToWire(Engine value) {
+  return static_cast<Wire>(static_cast<int>(value) + 1);
+}
+
+// "REUSED" for REUSE_DECISION_REUSED.
+std::string Label(const std::string& name, size_t prefix) { return name.substr(prefix); }
+
+void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
+  absl::Duration rest;
+  to->set_seconds(absl::IDivDuration(from, absl::Seconds(1), &rest));
+  to->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+}
+
+void FillCandidate(const Candidate& from, wire::Candidate& to) {
+  to.set_prompt_id(from.prompt_id);
+  to.set_similarity(from.similarity);
+  to.set_common_token_count(from.common_tokens);
+  if (from.first_divergent_position)
+    to.set_first_divergent_position(*from.first_divergent_position);
+}
+
+void FillTimings(const Timings& from, wire::Timings& to) {
+  SetDuration(from.queue, to.mutable_queue());
+  SetDuration(from.tokenize, to.mutable_tokenize());
+  SetDuration(from.lookup, to.mutable_lookup());
+  SetDuration(from.load, to.mutable_load());
+  SetDuration(from.prefill, to.mutable_prefill());
+  SetDuration(from.time_to_first_token, to.mutable_time_to_first_token());
+  SetDuration(from.decode, to.mutable_decode());
+  SetDuration(from.total, to.mutable_total());
+}
+
+void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
+  to.set_retrieval_mode(ToWire<wire::RetrievalMode>(from.mode));
+  to.set_decision(ToWire<wire::ReuseDecision>(from.decision));
+  to.set_reason(ToWire<wire::ReuseReason>(from.reason));
+  to.set_miss_reason(ToWire<wire::MissReason>(from.miss_reason));
+  to.set_device_token_count(from.device_tokens);
+  to.set_host_token_count(from.host_tokens);
+  to.set_disk_token_count(from.disk_tokens);
+  to.set_ideal_token_count(from.ideal_tokens);
+  to.set_candidate_status(!from.candidate_computed ? wire::CANDIDATE_STATUS_NOT_COMPUTED
+                          : from.candidate         ? wire::CANDIDATE_STATUS_FOUND
+                                                   : wire::CANDIDATE_STATUS_NONE);
+  if (from.candidate) FillCandidate(*from.candidate, *to.mutable_candidate());
+  SetDuration(from.predicted_load, to.mutable_predicted_load());
+  SetDuration(from.predicted_prefill, to.mutable_predicted_prefill());
+  SetDuration(from.predicted_cold_prefill, to.mutable_predicted_cold_prefill());
+  SetDuration(from.actual_load, to.mutable_actual_load());
+  SetDuration(from.entry_age, to.mutable_entry_age());
+  to.set_disk_read_bytes(from.disk_bytes_read);
+  to.set_numerics_id(facts.numerics_id);
+  to.set_exact(from.exact);
+}
+
+std::string TextOf(absl::Span<const TokenId> ids, const Tokenizer& tokenizer) {
+  IncrementalDetokenizer text(&tokenizer);
+  std::string out;
+  for (const TokenId id : ids) out += text.Push(id);
+  return out + text.Finish();
+}
+
+}  // namespace
+
+void FillGeneration(const GenerateResult& result, const ModelFacts& facts, wire::Generation& out) {
+  out.set_text(result.text);
+  out.mutable_token_ids()->Assign(result.output_ids.begin(), result.output_ids.end());
+  out.set_finish_reason(ToWire<wire::FinishReason>(result.finish_reason));
+  out.set_matched_stop_sequence(result.matched_stop);
+  out.set_seed(static_cast<int64_t>(result.seed));
+  out.mutable_usage()->set_prompt_token_count(result.usage.prompt_tokens);
+  out.mutable_usage()->set_cached_token_count(result.usage.cached_tokens);
+  out.mutable_usage()->set_computed_token_count(result.usage.computed_tokens);
+  out.mutable_usage()->set_output_token_count(result.usage.output_tokens);
+  FillTimings(result.timings, *out.mutable_timings());
+  FillReuse(result.reuse, facts, *out.mutable_reuse());
+}
+
+void FillSummary(const GenerateResult& result, RequestSummary& out) {
+  const Reuse& reuse = result.reuse;
+  out.finish_reason =
+      Label(wire::FinishReason_Name(ToWire<wire::FinishReason>(result.finish_reason)),
+            sizeof("FINISH_REASON_") - 1);
+  out.prompt_tokens = result.usage.prompt_tokens;
+  out.cached_tokens = result.usage.cached_tokens;
+  out.computed_tokens = result.usage.computed_tokens;
+  out.output_tokens = result.usage.output_tokens;
+  out.ideal_tokens = reuse.ideal_tokens;
+  out.device_tokens = reuse.device_tokens;
+  out.host_tokens = reuse.host_tokens;
+  out.disk_tokens = reuse.disk_tokens;
+  out.disk_bytes_read = reuse.disk_bytes_read;
+  out.retrieval_mode = Label(wire::RetrievalMode_Name(ToWire<wire::RetrievalMode>(reuse.mode)),
+                             sizeof("RETRIEVAL_MODE_") - 1);
+  out.decision = Label(wire::ReuseDecision_Name(ToWire<wire::ReuseDecision>(reuse.decision)),
+                       sizeof("REUSE_DECISION_") - 1);
+  out.reason = Label(wire::ReuseReason_Name(ToWire<wire::ReuseReason>(reuse.reason)),
+                     sizeof("REUSE_REASON_") - 1);
+  out.miss_reason = Label(wire::MissReason_Name(ToWire<wire::MissReason>(reuse.miss_reason)),
+                          sizeof("MISS_REASON_") - 1);
+  out.queue = result.timings.queue;
+  out.tokenize = result.timings.tokenize;
+  out.lookup = result.timings.lookup;
+  out.load = result.timings.load;
+  out.prefill = result.timings.prefill;
+  out.time_to_first_token = result.timings.time_to_first_token;
+  out.decode = result.timings.decode;
+  out.total = result.timings.total;
+  out.predicted_load = reuse.predicted_load;
+  out.predicted_prefill = reuse.predicted_prefill;
+  out.actual_load = reuse.actual_load;
+}
+
+void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prompt,
+                     const ModelFacts& facts, wire::ExplainPromptResponse& out) {
+  constexpr int32_t kContextTokens = 8;
+  out.set_prompt_token_count(static_cast<int32_t>(prompt.ids.size()));
+  out.set_host_token_count(explanation.host_tokens);
+  out.set_disk_token_count(explanation.disk_tokens);
+  out.set_ideal_token_count(explanation.ideal_tokens);
+  out.set_decision(ToWire<wire::ReuseDecision>(explanation.decision));
+  out.set_reason(ToWire<wire::ReuseReason>(explanation.reason));
+  out.set_miss_reason(ToWire<wire::MissReason>(explanation.miss_reason));
+  SetDuration(explanation.predicted_cold_prefill, out.mutable_predicted_cold_prefill());
+  SetDuration(explanation.predicted_warm_prefill, out.mutable_predicted_warm_prefill());
+  if (!explanation.nearest) return;
+  FillCandidate(*explanation.nearest, *out.mutable_nearest());
+  if (!explanation.nearest->first_divergent_position) return;
+  const int32_t at = *explanation.nearest->first_divergent_position;
+  const int32_t from = std::max(0, at - kContextTokens);
+  auto& divergence = *out.mutable_divergence();
+  divergence.set_position(at);
+  divergence.set_prompt_token_text(TextOf({prompt.ids[at]}, *facts.tokenizer));
+  divergence.set_cached_token_text(TextOf({explanation.nearest_ids[at]}, *facts.tokenizer));
+  divergence.set_context_before(
+      TextOf(absl::MakeConstSpan(prompt.ids).subspan(from, at - from), *facts.tokenizer));
+}
+
+void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out) {
+  auto& host = *out.mutable_host();
+  host.set_block_count(stats.host_block_count);
+  host.set_cached_block_count(stats.host_cached_block_count);
+  host.set_free_block_count(stats.host_free_block_count);
+  host.set_block_bytes(stats.host_block_bytes);
+  host.set_cached_token_count(stats.host_cached_tokens);
+  auto& disk = *out.mutable_disk();
+  disk.set_enabled(stats.disk_enabled);
+  disk.set_segment_count(stats.disk.segment_count);
+  disk.set_payload_bytes(stats.disk.payload_bytes);
+  disk.set_disk_bytes(stats.disk.disk_bytes);
+  disk.set_cached_token_count(stats.disk_cached_tokens);
+  disk.set_pending_segment_count(stats.pending_write_segments);
+  disk.set_durable_segment_count(stats.durable_segments);
+  disk.set_read_bytes(stats.disk.read_bytes);
+  disk.set_written_bytes(stats.disk.written_bytes);
+  disk.set_corrupt_segment_count(stats.disk.corrupt_count);
+  out.mutable_similarity()->set_vector_count(stats.vector_count);
+  out.mutable_similarity()->set_prompt_count(stats.prompt_count);
+  out.set_running_sequence_count(stats.running_sequences);
+  out.set_queued_request_count(stats.queued_requests);
+}
+
+}  // namespace reprise::server

@@ -1,0 +1,20 @@
+// From the engine's results to the wire and to the summary that logs and metrics
+// are made of. Pure functions.
+#pragma once
+
+#include "core/engine/engine.h"
+#include "core/telemetry/metrics.h"
+#include "reprise/admin/v1/cache_admin_service.pb.h"
+#include "reprise/inference/v1/generation_service.pb.h"
+#include "server/request_checks.h"
+
+namespace reprise::server {
+
+void FillGeneration(const GenerateResult& result, const ModelFacts& facts,
+                    inference::v1::Generation& out);
+void FillSummary(const GenerateResult& result, RequestSummary& out);
+void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prompt,
+                     const ModelFacts& facts, inference::v1::ExplainPromptResponse& out);
+void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out);
+
+}  // namespace reprise::server

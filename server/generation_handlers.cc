@@ -1,0 +1,119 @@
+#include "server/generation_handlers.h"
+
+#include <deque>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "core/base/status_macros.h"
+#include "core/text/load_text.h"
+#include "server/converters.h"
+
+namespace reprise::server {
+namespace {
+
+// How late a cancelled call is noticed.
+constexpr absl::Duration kCancelPoll = absl::Milliseconds(5);
+
+// Carries a reply from the engine thread, which only enqueues, to the handler's.
+class ReplyQueue {
+ public:
+  struct End {
+    absl::Status status;
+    GenerateResult result;
+  };
+
+  GenerationSink Sink(std::shared_ptr<ReplyQueue> self) {
+    return {[self](TokenChunk chunk) {
+              absl::MutexLock lock(&self->mutex_);
+              self->chunks_.push_back(std::move(chunk));
+            },
+            [self](absl::Status status, GenerateResult result) {
+              absl::MutexLock lock(&self->mutex_);
+              self->end_ = End{std::move(status), std::move(result)};
+            }};
+  }
+
+  // Waits a little; what has come since the last call.
+  std::deque<TokenChunk> Take(std::optional<End>& end) {
+    absl::MutexLock lock(&mutex_);
+    const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return !chunks_.empty() || end_.has_value();
+    };
+    mutex_.AwaitWithTimeout(absl::Condition(&has_news), kCancelPoll);
+    std::deque<TokenChunk> chunks;
+    chunks.swap(chunks_);
+    end.swap(end_);
+    return chunks;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::deque<TokenChunk> chunks_ ABSL_GUARDED_BY(mutex_);
+  std::optional<End> end_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+absl::Status GenerationHandlers::Generate(const CallFacts& call,
+                                          const inference::v1::GenerationSpec& spec,
+                                          const ChunkSink& on_chunk,
+                                          inference::v1::Generation& reply,
+                                          RequestSummary& summary) {
+  const absl::Duration started = clock_->Monotonic();
+  ASSIGN_OR_RETURN(GenerateRequest request, CheckSpec(spec, facts_));
+  request.request_id = call.request_id;
+  request.received = call.received;
+  request.deadline = call.deadline;
+  request.tokenize_time = clock_->Monotonic() - started;
+  const auto queue = std::make_shared<ReplyQueue>();
+  ASSIGN_OR_RETURN(const SequenceId id, engine_->Submit(std::move(request), queue->Sink(queue)));
+  bool cancelled = false;
+  std::optional<ReplyQueue::End> end;
+  while (!end) {
+    for (const TokenChunk& chunk : queue->Take(end)) {
+      inference::v1::TokenChunk message;
+      message.mutable_token_ids()->Assign(chunk.ids.begin(), chunk.ids.end());
+      message.set_text(chunk.text);
+      cancelled = (!cancelled && !on_chunk(message)) || cancelled;
+    }
+    if (cancelled || call.is_cancelled()) engine_->Cancel(id);
+  }
+  FillSummary(end->result, summary);
+  FillGeneration(end->result, facts_, reply);
+  reply.set_response_id(call.request_id);
+  return end->status;
+}
+
+absl::Status GenerationHandlers::CountTokens(const inference::v1::CountTokensRequest& request,
+                                             inference::v1::CountTokensResponse& response) {
+  ASSIGN_OR_RETURN(const TokenizedPrompt prompt, Tokenize(request.prompt(), facts_));
+  response.set_token_count(static_cast<int32_t>(prompt.ids.size()));
+  response.mutable_token_ids()->Assign(prompt.ids.begin(), prompt.ids.end());
+  return absl::OkStatus();
+}
+
+absl::Status GenerationHandlers::GetModel(inference::v1::GetModelResponse& response) {
+  auto& model = *response.mutable_model();
+  model.set_name(facts_.name);
+  model.set_architecture(facts_.architecture);
+  model.set_context_length(facts_.context_length);
+  model.set_vocabulary_size(facts_.vocabulary_size);
+  model.set_weight_dtype(facts_.weight_dtype);
+  model.set_kv_dtype(facts_.kv_dtype);
+  model.set_numerics_id(facts_.numerics_id);
+  model.set_cache_identity(facts_.cache_identity);
+  model.set_chat_format(ChatFormatName(facts_.chat->format()));
+  model.set_device("cpu");
+  return absl::OkStatus();
+}
+
+absl::Status GenerationHandlers::ExplainPrompt(const inference::v1::ExplainPromptRequest& request,
+                                               inference::v1::ExplainPromptResponse& response) {
+  ASSIGN_OR_RETURN(const TokenizedPrompt prompt, Tokenize(request.prompt(), facts_));
+  ASSIGN_OR_RETURN(const Explanation explanation, engine_->Explain({prompt.ids, prompt.text}));
+  FillExplanation(explanation, prompt, facts_, response);
+  return absl::OkStatus();
+}
+
+}  // namespace reprise::server

@@ -1,0 +1,221 @@
+#include "server/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <atomic>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
+#include "reprise/inference/v1/generation_service.grpc.pb.h"
+#include "server/converters.h"
+#include "server/status_map.h"
+
+namespace reprise::server {
+namespace {
+
+namespace wire = inference::v1;
+
+constexpr char kRequestId[] = "x-request-id";
+constexpr size_t kMaxRequestId = 128;
+
+// Counts calls in flight and accounts for each one, however it ends.
+class CallGuard {
+ public:
+  CallGuard(const GrpcParts& parts, int limit) : parts_(parts), limit_(limit) {}
+
+  template <typename Handler>
+  grpc::Status Run(const char* method, grpc::ServerContext* context, Handler handler) {
+    const absl::Duration start = parts_.clock->Monotonic();
+    parts_.metrics->RequestStarted(method);
+    RequestSummary summary;
+    summary.method = method;
+    summary.tenant = parts_.tenant;
+    summary.request_id = RequestId(*context);
+    context->AddInitialMetadata(kRequestId, summary.request_id);
+    CallFacts call{summary.request_id, start, Deadline(*context),
+                   [context] { return context->IsCancelled(); }};
+    absl::Status status =
+        ++in_flight_ > limit_
+            ? absl::ResourceExhaustedError(absl::StrCat("more than ", limit_, " calls in flight"))
+            : handler(call, summary);
+    --in_flight_;
+    summary.code = CodeName(status.code());
+    summary.total = parts_.clock->Monotonic() - start;
+    parts_.metrics->RequestFinished(summary);
+    parts_.logger->Request(summary);
+    return ToGrpc(status);
+  }
+
+  const GrpcParts& parts() const { return parts_; }
+
+ private:
+  // The caller's id if it is printable and short, else one of ours.
+  std::string RequestId(const grpc::ServerContext& context) {
+    const auto found = context.client_metadata().find(kRequestId);
+    if (found != context.client_metadata().end() && found->second.size() <= kMaxRequestId) {
+      return {found->second.data(), found->second.size()};
+    }
+    return absl::StrFormat("%x-%x", absl::ToUnixNanos(parts_.clock->Now()), ++next_id_);
+  }
+
+  std::optional<absl::Duration> Deadline(const grpc::ServerContext& context) const {
+    const auto deadline = context.deadline();
+    if (deadline == std::chrono::system_clock::time_point::max()) return std::nullopt;
+    return parts_.clock->Monotonic() + (absl::FromChrono(deadline) - parts_.clock->Now());
+  }
+
+  GrpcParts parts_;
+  int limit_;
+  std::atomic<int> in_flight_{0};
+  std::atomic<uint64_t> next_id_{0};
+};
+
+class GenerationService final : public wire::GenerationService::Service {
+ public:
+  explicit GenerationService(CallGuard* guard) : guard_(guard) {}
+
+  grpc::Status Generate(grpc::ServerContext* context, const wire::GenerateRequest* request,
+                        wire::GenerateResponse* response) override {
+    return guard_->Run("Generate", context, [&](const CallFacts& call, RequestSummary& summary) {
+      const auto ignore = [](const wire::TokenChunk&) { return true; };
+      return handlers().Generate(call, request->spec(), ignore, *response->mutable_generation(),
+                                 summary);
+    });
+  }
+
+  grpc::Status StreamGenerate(grpc::ServerContext* context,
+                              const wire::StreamGenerateRequest* request,
+                              grpc::ServerWriter<wire::StreamGenerateResponse>* writer) override {
+    return guard_->Run(
+        "StreamGenerate", context, [&](const CallFacts& call, RequestSummary& summary) {
+          const auto send = [&](const wire::TokenChunk& chunk) {
+            wire::StreamGenerateResponse message;
+            *message.mutable_chunk() = chunk;
+            return writer->Write(message);
+          };
+          wire::StreamGenerateResponse last;
+          const absl::Status status =
+              handlers().Generate(call, request->spec(), send, *last.mutable_completed(), summary);
+          if (status.ok()) writer->Write(last);
+          return status;
+        });
+  }
+
+  grpc::Status CountTokens(grpc::ServerContext* context, const wire::CountTokensRequest* request,
+                           wire::CountTokensResponse* response) override {
+    return guard_->Run("CountTokens", context, [&](const CallFacts&, RequestSummary&) {
+      return handlers().CountTokens(*request, *response);
+    });
+  }
+
+  grpc::Status GetModel(grpc::ServerContext* context, const wire::GetModelRequest*,
+                        wire::GetModelResponse* response) override {
+    return guard_->Run("GetModel", context, [&](const CallFacts&, RequestSummary&) {
+      return handlers().GetModel(*response);
+    });
+  }
+
+  grpc::Status ExplainPrompt(grpc::ServerContext* context,
+                             const wire::ExplainPromptRequest* request,
+                             wire::ExplainPromptResponse* response) override {
+    return guard_->Run("ExplainPrompt", context, [&](const CallFacts&, RequestSummary&) {
+      return handlers().ExplainPrompt(*request, *response);
+    });
+  }
+
+ private:
+  GenerationHandlers& handlers() { return *guard_->parts().handlers; }
+  CallGuard* guard_;
+};
+
+class AdminService final : public admin::v1::CacheAdminService::Service {
+ public:
+  explicit AdminService(CallGuard* guard) : guard_(guard) {}
+
+  grpc::Status GetCacheStats(grpc::ServerContext* context, const admin::v1::GetCacheStatsRequest*,
+                             admin::v1::GetCacheStatsResponse* response) override {
+    return guard_->Run("GetCacheStats", context, [&](const CallFacts&, RequestSummary&) {
+      FillStats(guard_->parts().engine->GetCacheStats(), *response);
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  CallGuard* guard_;
+};
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address,
+                                                     const GrpcOptions& options,
+                                                     grpc::Service* service, int* port) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), port);
+  builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  // A busy port is an error, not a port shared with another process.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  auto server = builder.BuildAndStart();
+  if (server == nullptr || *port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", address));
+  }
+  return server;
+}
+
+}  // namespace
+
+struct GrpcServer::Impl {
+  Impl(const GrpcOptions& options, const GrpcParts& parts)
+      : guard(parts, options.max_concurrent_rpcs), generation(&guard), admin(&guard) {}
+
+  CallGuard guard;
+  GenerationService generation;
+  AdminService admin;
+  std::unique_ptr<grpc::Server> inference_server, admin_server;
+  int inference_port = 0;
+  int admin_port = 0;
+};
+
+GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GrpcServer::~GrpcServer() = default;
+
+int GrpcServer::inference_port() const { return impl_->inference_port; }
+int GrpcServer::admin_port() const { return impl_->admin_port; }
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options,
+                                                              const GrpcParts& parts) {
+  grpc::EnableDefaultHealthCheckService(true);
+  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  auto impl = std::make_unique<Impl>(options, parts);
+  auto inference =
+      Listen(options.inference_address, options, &impl->generation, &impl->inference_port);
+  if (!inference.ok()) return inference.status();
+  impl->inference_server = *std::move(inference);
+  auto admin = Listen(options.admin_address, options, &impl->admin, &impl->admin_port);
+  if (!admin.ok()) return admin.status();
+  impl->admin_server = *std::move(admin);
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
+}
+
+void GrpcServer::SetServing(bool serving) {
+  for (grpc::Server* server : {impl_->inference_server.get(), impl_->admin_server.get()}) {
+    auto* health = server->GetHealthCheckService();
+    if (health == nullptr) continue;
+    health->SetServingStatus(serving);
+    for (const char* name : {"liveness", "readiness", "reprise.inference.v1.GenerationService",
+                             "reprise.admin.v1.CacheAdminService"}) {
+      health->SetServingStatus(name, serving);
+    }
+  }
+}
+
+void GrpcServer::Stop(absl::Duration limit) {
+  const auto deadline = absl::ToChronoTime(absl::Now() + limit);
+  impl_->inference_server->Shutdown(deadline);
+  impl_->admin_server->Shutdown(deadline);
+}
+
+}  // namespace reprise::server

@@ -1,0 +1,57 @@
+// GrpcServer serves the handlers with gRPC's synchronous API, on the inference
+// and the admin port. The only code that knows which gRPC API is used; why it is
+// this one: docs/adr/0001-serve-with-the-sync-api.md.
+//
+// Threading  Start, SetServing and Stop are called by one thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/telemetry/log.h"
+#include "server/generation_handlers.h"
+
+namespace reprise::server {
+
+struct GrpcOptions {
+  std::string inference_address;
+  std::string admin_address;
+  bool reflection = true;
+  int max_concurrent_rpcs = 256;
+  int max_message_bytes = 4 << 20;
+};
+
+// What the services call; outlives the server.
+struct GrpcParts {
+  GenerationHandlers* handlers = nullptr;
+  Engine* engine = nullptr;
+  Metrics* metrics = nullptr;
+  Logger* logger = nullptr;
+  const Clock* clock = nullptr;
+  std::string tenant;
+};
+
+class GrpcServer {
+ public:
+  // kUnavailable naming the address: it cannot be bound.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcOptions& options,
+                                                           const GrpcParts& parts);
+  ~GrpcServer();
+
+  int inference_port() const;
+  int admin_port() const;
+
+  // What grpc.health.v1 answers for "" and every service.
+  void SetServing(bool serving);
+
+  // Ends listening, waits for calls in flight, then cancels them.
+  void Stop(absl::Duration limit);
+
+ private:
+  struct Impl;
+  explicit GrpcServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace reprise::server

@@ -1,0 +1,180 @@
+#include "server/request_checks.h"
+
+#include <algorithm>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "server/status_map.h"
+
+namespace reprise::server {
+namespace {
+
+using inference::v1::GenerationSpec;
+
+constexpr int kMaxStopSequences = 16;
+constexpr size_t kMaxStopBytes = 256;
+
+// Also refuses NaN, whose comparisons are all false.
+absl::Status CheckRange(const char* field, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return FieldViolation(field, absl::StrCat(value, ", expected ", low, " to ", high));
+}
+
+absl::Status CheckUnsupported(const GenerationSpec& spec) {
+  const auto unsupported = [](const char* field) {
+    return absl::UnimplementedError(absl::StrCat(field, ": not supported by this version"));
+  };
+  if (spec.logprobs() != 0) return unsupported("logprobs");
+  if (spec.n() != 0 && spec.n() != 1) return unsupported("n");
+  if (spec.priority() != 0) return unsupported("priority");
+  if (!spec.truncation().empty()) return unsupported("truncation");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SamplingOptions> CheckSampling(const inference::v1::SamplingOptions& s,
+                                              int32_t vocabulary) {
+  constexpr double kSmallest = 1e-6;  // stands for "above 0"
+  SamplingOptions options;
+  if (s.has_temperature()) options.temperature = s.temperature();
+  if (s.has_top_k()) options.top_k = s.top_k();
+  if (s.has_top_p()) options.top_p = s.top_p();
+  if (s.has_min_p()) options.min_p = s.min_p();
+  if (s.has_repetition_penalty()) options.repetition_penalty = s.repetition_penalty();
+  if (s.has_presence_penalty()) options.presence_penalty = s.presence_penalty();
+  if (s.has_frequency_penalty()) options.frequency_penalty = s.frequency_penalty();
+  RETURN_IF_ERROR(CheckRange("sampling.temperature", options.temperature, 0, 100));
+  RETURN_IF_ERROR(CheckRange("sampling.top_k", options.top_k, 0, vocabulary));
+  RETURN_IF_ERROR(CheckRange("sampling.top_p", options.top_p, kSmallest, 1));
+  RETURN_IF_ERROR(CheckRange("sampling.min_p", options.min_p, 0, 1));
+  RETURN_IF_ERROR(
+      CheckRange("sampling.repetition_penalty", options.repetition_penalty, kSmallest, 10));
+  RETURN_IF_ERROR(CheckRange("sampling.presence_penalty", options.presence_penalty, -100, 100));
+  RETURN_IF_ERROR(CheckRange("sampling.frequency_penalty", options.frequency_penalty, -100, 100));
+  options.seed = s.has_seed() ? static_cast<uint64_t>(s.seed()) : std::random_device{}();
+  return options;
+}
+
+absl::Status CheckStops(const GenerationSpec& spec, const ModelFacts& facts,
+                        GenerateRequest& request) {
+  if (spec.stop_sequences_size() > kMaxStopSequences) {
+    return FieldViolation("stop_sequences", absl::StrCat(spec.stop_sequences_size(),
+                                                         " texts, at most ", kMaxStopSequences));
+  }
+  for (const std::string& stop : spec.stop_sequences()) {
+    if (stop.empty() || stop.size() > kMaxStopBytes) {
+      return FieldViolation(
+          "stop_sequences",
+          absl::StrCat("a text of ", stop.size(), " bytes, expected 1 to ", kMaxStopBytes));
+    }
+    request.stop_sequences.push_back(stop);
+  }
+  for (const int32_t id : spec.stop_token_ids()) {
+    RETURN_IF_ERROR(CheckRange("stop_token_ids", id, 0, facts.vocabulary_size - 1));
+    request.stop_ids.push_back(id);
+  }
+  if (!spec.sampling().ignore_eos()) {
+    for (const TokenId id : facts.chat->EndOfTurnIds()) request.stop_ids.push_back(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCache(const inference::v1::CacheOptions& cache, GenerateRequest& request) {
+  if (!inference::v1::CachePolicy_IsValid(cache.policy())) {
+    return FieldViolation("cache.policy", absl::StrCat("unknown value ", int{cache.policy()}));
+  }
+  if (!inference::v1::RetrievalMode_IsValid(cache.retrieval_mode())) {
+    return FieldViolation("cache.retrieval_mode",
+                          absl::StrCat("unknown value ", int{cache.retrieval_mode()}));
+  }
+  RETURN_IF_ERROR(
+      CheckRange("cache.minimum_reuse_token_count", cache.minimum_reuse_token_count(), 0, 1 << 24));
+  request.minimum_reuse_tokens = cache.minimum_reuse_token_count();
+  // The wire's values follow the engine's, one later for UNSPECIFIED.
+  if (cache.policy() != 0) request.cache_policy = static_cast<CachePolicy>(cache.policy() - 1);
+  if (cache.retrieval_mode() != 0) {
+    request.retrieval_mode = static_cast<RetrievalMode>(cache.retrieval_mode() - 1);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TokenizedPrompt> TokenizeIds(const inference::v1::TokenIds& token_ids,
+                                            const ModelFacts& facts) {
+  TokenizedPrompt prompt;
+  for (const int32_t id : token_ids.ids()) {
+    RETURN_IF_ERROR(CheckRange("prompt.token_ids", id, 0, facts.vocabulary_size - 1));
+    prompt.ids.push_back(id);
+    const absl::string_view bytes = facts.tokenizer->TokenBytes(id);
+    prompt.text.append(bytes.data(), bytes.size());
+  }
+  return prompt;
+}
+
+absl::StatusOr<TokenizedPrompt> TokenizeConversation(
+    const inference::v1::Conversation& conversation, const ModelFacts& facts) {
+  TokenizedPrompt prompt;
+  std::vector<ChatMessage> messages;
+  for (const auto& message : conversation.messages()) {
+    if (message.role() < 1 || message.role() > 3) {
+      return FieldViolation("prompt.conversation.messages.role",
+                            absl::StrCat("unknown value ", int{message.role()}));
+    }
+    messages.push_back({static_cast<ChatRole>(message.role() - 1), message.content()});
+    absl::StrAppend(&prompt.text, message.content(), "\n");
+  }
+  ASSIGN_OR_RETURN(prompt.ids, facts.chat->Render(messages));
+  return prompt;
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
+                                         const ModelFacts& facts) {
+  absl::StatusOr<TokenizedPrompt> result = TokenizedPrompt();
+  if (prompt.has_token_ids()) {
+    result = TokenizeIds(prompt.token_ids(), facts);
+  } else if (prompt.has_conversation()) {
+    result = TokenizeConversation(prompt.conversation(), facts);
+  } else {
+    result->text = prompt.text();
+    ASSIGN_OR_RETURN(result->ids, facts.tokenizer->Encode(prompt.text()));
+    if (facts.tokenizer->add_bos() && facts.tokenizer->bos_id() && !prompt.text().empty()) {
+      result->ids.insert(result->ids.begin(), *facts.tokenizer->bos_id());
+    }
+  }
+  if (!result.ok()) return result;
+  if (result->ids.empty()) return FieldViolation("prompt", "empty, expected at least one token");
+  return result;
+}
+
+absl::StatusOr<GenerateRequest> CheckSpec(const GenerationSpec& spec, const ModelFacts& facts) {
+  if (!spec.model().empty() && spec.model() != facts.name) {
+    return absl::NotFoundError(
+        absl::StrCat("model: \"", spec.model(), "\", this server has \"", facts.name, "\""));
+  }
+  RETURN_IF_ERROR(CheckUnsupported(spec));
+  GenerateRequest request;
+  ASSIGN_OR_RETURN(TokenizedPrompt prompt, Tokenize(spec.prompt(), facts));
+  const auto size = static_cast<int32_t>(prompt.ids.size());
+  request.prompt = std::move(prompt.ids);
+  request.prompt_text = std::move(prompt.text);
+  request.max_output_tokens =
+      spec.has_max_output_tokens()
+          ? spec.max_output_tokens()
+          : std::max(0, std::min(facts.default_max_output_tokens, facts.context_length - size));
+  RETURN_IF_ERROR(
+      CheckRange("max_output_tokens", request.max_output_tokens, 0, facts.context_length));
+  if (int64_t{size} + request.max_output_tokens > facts.context_length) {
+    return FieldViolation(
+        "prompt", absl::StrCat(size, " tokens + max_output_tokens ", request.max_output_tokens,
+                               " exceed the context of ", facts.context_length));
+  }
+  ASSIGN_OR_RETURN(request.sampling, CheckSampling(spec.sampling(), facts.vocabulary_size));
+  request.ignore_eos = spec.sampling().ignore_eos();
+  RETURN_IF_ERROR(CheckStops(spec, facts, request));
+  RETURN_IF_ERROR(CheckCache(spec.cache(), request));
+  request.tenant = facts.tenant;
+  return request;
+}
+
+}  // namespace reprise::server

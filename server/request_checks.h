@@ -1,0 +1,43 @@
+// Checks of requests and their conversion to what the engine takes. Errors name
+// field, value and limit.
+//
+// Threading  pure functions over immutable models.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "core/engine/request.h"
+#include "core/text/chat_template.h"
+#include "core/text/tokenizer.h"
+#include "reprise/inference/v1/generation.pb.h"
+
+namespace reprise::server {
+
+// What requests are checked against; outlived by nothing it points to.
+struct ModelFacts {
+  std::string name;
+  std::string architecture;
+  std::string weight_dtype;
+  std::string kv_dtype;
+  std::string numerics_id;
+  std::string cache_identity;
+  std::string tenant;
+  int32_t context_length = 0;
+  int32_t vocabulary_size = 0;
+  int32_t default_max_output_tokens = 0;
+  const Tokenizer* tokenizer = nullptr;
+  const ChatTemplate* chat = nullptr;
+};
+
+struct TokenizedPrompt {
+  std::vector<TokenId> ids;
+  std::string text;  // what a sentence embedding is made of
+};
+
+absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
+                                         const ModelFacts& facts);
+
+// A request without its times.
+absl::StatusOr<GenerateRequest> CheckSpec(const inference::v1::GenerationSpec& spec,
+                                          const ModelFacts& facts);
+
+}  // namespace reprise::server
