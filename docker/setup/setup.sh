@@ -4,3 +4,4 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/install-packages.sh" build test
 "$here/install-python.sh"
+"$here/link-models.sh"
