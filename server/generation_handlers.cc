@@ -80,9 +80,19 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
     if (cancelled || call.is_cancelled()) engine_->Cancel(id);
   }
   FillSummary(end->result, summary);
+  if (!end->status.ok()) {
+    summary.finish_reason.clear();
+    const bool late = absl::IsCancelled(end->status) && IsLate(call);
+    return late ? absl::DeadlineExceededError("the deadline passed") : end->status;
+  }
   FillGeneration(end->result, facts_, reply);
   reply.set_response_id(call.request_id);
-  return end->status;
+  return absl::OkStatus();
+}
+
+// gRPC cancels a call whose deadline passes, so the engine may see only that.
+bool GenerationHandlers::IsLate(const CallFacts& call) const {
+  return call.deadline && clock_->Monotonic() >= *call.deadline;
 }
 
 absl::Status GenerationHandlers::CountTokens(const inference::v1::CountTokensRequest& request,
@@ -103,7 +113,8 @@ absl::Status GenerationHandlers::GetModel(inference::v1::GetModelResponse& respo
   model.set_kv_dtype(facts_.kv_dtype);
   model.set_numerics_id(facts_.numerics_id);
   model.set_cache_identity(facts_.cache_identity);
-  model.set_chat_format(ChatFormatName(facts_.chat->format()));
+  const ChatFormat format = facts_.chat->format();
+  if (format != ChatFormat::kNone) model.set_chat_format(ChatFormatName(format));
   model.set_device("cpu");
   return absl::OkStatus();
 }

@@ -32,7 +32,8 @@ class GenerationHandlers {
   GenerationHandlers(const ModelFacts& facts, Engine* engine, const Clock* clock)
       : facts_(facts), engine_(engine), clock_(clock) {}
 
-  // Generates; calls `on_chunk` as tokens come. Fills `summary` however it ends.
+  // Generates; calls `on_chunk` as tokens come. Fills `summary` however it ends, and
+  // `reply` when it ends well.
   absl::Status Generate(const CallFacts& call, const inference::v1::GenerationSpec& spec,
                         const ChunkSink& on_chunk, inference::v1::Generation& reply,
                         RequestSummary& summary);
@@ -43,6 +44,8 @@ class GenerationHandlers {
                              inference::v1::ExplainPromptResponse& response);
 
  private:
+  bool IsLate(const CallFacts& call) const;
+
   const ModelFacts& facts_;
   Engine* engine_;
   const Clock* clock_;

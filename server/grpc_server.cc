@@ -20,7 +20,6 @@ namespace {
 namespace wire = inference::v1;
 
 constexpr char kRequestId[] = "x-request-id";
-constexpr size_t kMaxRequestId = 128;
 
 // Counts calls in flight and accounts for each one, however it ends.
 class CallGuard {
@@ -44,7 +43,8 @@ class CallGuard {
             : handler(call, summary);
     --in_flight_;
     summary.code = CodeName(status.code());
-    summary.total = parts_.clock->Monotonic() - start;
+    // A generation's own total, as its reply has it, stays.
+    if (summary.total == absl::ZeroDuration()) summary.total = parts_.clock->Monotonic() - start;
     parts_.metrics->RequestFinished(summary);
     parts_.logger->Request(summary);
     return ToGrpc(status);
@@ -53,11 +53,12 @@ class CallGuard {
   const GrpcParts& parts() const { return parts_; }
 
  private:
-  // The caller's id if it is printable and short, else one of ours.
+  // The caller's id if it can be used, else one of ours.
   std::string RequestId(const grpc::ServerContext& context) {
     const auto found = context.client_metadata().find(kRequestId);
-    if (found != context.client_metadata().end() && found->second.size() <= kMaxRequestId) {
-      return {found->second.data(), found->second.size()};
+    if (found != context.client_metadata().end()) {
+      const absl::string_view id(found->second.data(), found->second.size());
+      if (IsUsableRequestId(id)) return std::string(id);
     }
     return absl::StrFormat("%x-%x", absl::ToUnixNanos(parts_.clock->Now()), ++next_id_);
   }
@@ -144,7 +145,35 @@ class AdminService final : public admin::v1::CacheAdminService::Service {
     });
   }
 
+  grpc::Status ListCacheEntries(grpc::ServerContext* context,
+                                const admin::v1::ListCacheEntriesRequest* request,
+                                admin::v1::ListCacheEntriesResponse*) override {
+    if (request->page_size() >= 0) return Refuse("ListCacheEntries", context);
+    return guard_->Run("ListCacheEntries", context, [&](const CallFacts&, RequestSummary&) {
+      return FieldViolation("page_size", absl::StrCat(request->page_size(), ", expected >= 0"));
+    });
+  }
+  grpc::Status WarmCache(grpc::ServerContext* context, const admin::v1::WarmCacheRequest*,
+                         admin::v1::WarmCacheResponse*) override {
+    return Refuse("WarmCache", context);
+  }
+  grpc::Status PinCacheEntry(grpc::ServerContext* context, const admin::v1::PinCacheEntryRequest*,
+                             admin::v1::PinCacheEntryResponse*) override {
+    return Refuse("PinCacheEntry", context);
+  }
+  grpc::Status PurgeCacheEntries(grpc::ServerContext* context,
+                                 const admin::v1::PurgeCacheEntriesRequest*,
+                                 admin::v1::PurgeCacheEntriesResponse*) override {
+    return Refuse("PurgeCacheEntries", context);
+  }
+
  private:
+  grpc::Status Refuse(const char* method, grpc::ServerContext* context) {
+    return guard_->Run(method, context, [&](const CallFacts&, RequestSummary&) {
+      return absl::UnimplementedError(absl::StrCat(method, ": not provided by this version"));
+    });
+  }
+
   CallGuard* guard_;
 };
 
@@ -158,6 +187,7 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address,
   // A busy port is an error, not a port shared with another process.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   auto server = builder.BuildAndStart();
   if (server == nullptr || *port == 0) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", address));
@@ -201,15 +231,16 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
 }
 
 void GrpcServer::SetServing(bool serving) {
-  for (grpc::Server* server : {impl_->inference_server.get(), impl_->admin_server.get()}) {
-    auto* health = server->GetHealthCheckService();
-    if (health == nullptr) continue;
-    health->SetServingStatus(serving);
-    for (const char* name : {"liveness", "readiness", "reprise.inference.v1.GenerationService",
-                             "reprise.admin.v1.CacheAdminService"}) {
-      health->SetServingStatus(name, serving);
-    }
-  }
+  const auto set = [serving](grpc::Server& server, const char* service) {
+    auto* health = server.GetHealthCheckService();
+    health->SetServingStatus("", serving);
+    health->SetServingStatus(service, serving);
+    health->SetServingStatus("readiness", serving);
+    // A draining server is alive: restarting it would lose what it still finishes.
+    health->SetServingStatus("liveness", true);
+  };
+  set(*impl_->inference_server, wire::GenerationService::service_full_name());
+  set(*impl_->admin_server, admin::v1::CacheAdminService::service_full_name());
 }
 
 void GrpcServer::Stop(absl::Duration limit) {

@@ -42,7 +42,8 @@ class GrpcServer {
   int inference_port() const;
   int admin_port() const;
 
-  // What grpc.health.v1 answers for "" and every service.
+  // What grpc.health.v1 answers for "", "readiness" and the port's service;
+  // "liveness" is always serving.
   void SetServing(bool serving);
 
   // Ends listening, waits for calls in flight, then cancels them.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "server/status_map.h"
@@ -14,9 +15,11 @@ using inference::v1::GenerationSpec;
 
 constexpr int kMaxStopSequences = 16;
 constexpr size_t kMaxStopBytes = 256;
+constexpr size_t kMaxRequestIdBytes = 128;
 
 // Also refuses NaN, whose comparisons are all false.
-absl::Status CheckRange(const char* field, double value, double low, double high) {
+template <typename Number>
+absl::Status CheckRange(const char* field, Number value, Number low, Number high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return FieldViolation(field, absl::StrCat(value, ", expected ", low, " to ", high));
 }
@@ -34,7 +37,7 @@ absl::Status CheckUnsupported(const GenerationSpec& spec) {
 
 absl::StatusOr<SamplingOptions> CheckSampling(const inference::v1::SamplingOptions& s,
                                               int32_t vocabulary) {
-  constexpr double kSmallest = 1e-6;  // stands for "above 0"
+  constexpr float kSmallest = 1e-6f;  // stands for "above 0"
   SamplingOptions options;
   if (s.has_temperature()) options.temperature = s.temperature();
   if (s.has_top_k()) options.top_k = s.top_k();
@@ -43,14 +46,16 @@ absl::StatusOr<SamplingOptions> CheckSampling(const inference::v1::SamplingOptio
   if (s.has_repetition_penalty()) options.repetition_penalty = s.repetition_penalty();
   if (s.has_presence_penalty()) options.presence_penalty = s.presence_penalty();
   if (s.has_frequency_penalty()) options.frequency_penalty = s.frequency_penalty();
-  RETURN_IF_ERROR(CheckRange("sampling.temperature", options.temperature, 0, 100));
+  RETURN_IF_ERROR(CheckRange("sampling.temperature", options.temperature, 0.0f, 100.0f));
   RETURN_IF_ERROR(CheckRange("sampling.top_k", options.top_k, 0, vocabulary));
-  RETURN_IF_ERROR(CheckRange("sampling.top_p", options.top_p, kSmallest, 1));
-  RETURN_IF_ERROR(CheckRange("sampling.min_p", options.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckRange("sampling.top_p", options.top_p, kSmallest, 1.0f));
+  RETURN_IF_ERROR(CheckRange("sampling.min_p", options.min_p, 0.0f, 1.0f));
   RETURN_IF_ERROR(
-      CheckRange("sampling.repetition_penalty", options.repetition_penalty, kSmallest, 10));
-  RETURN_IF_ERROR(CheckRange("sampling.presence_penalty", options.presence_penalty, -100, 100));
-  RETURN_IF_ERROR(CheckRange("sampling.frequency_penalty", options.frequency_penalty, -100, 100));
+      CheckRange("sampling.repetition_penalty", options.repetition_penalty, kSmallest, 10.0f));
+  RETURN_IF_ERROR(
+      CheckRange("sampling.presence_penalty", options.presence_penalty, -100.0f, 100.0f));
+  RETURN_IF_ERROR(
+      CheckRange("sampling.frequency_penalty", options.frequency_penalty, -100.0f, 100.0f));
   options.seed = s.has_seed() ? static_cast<uint64_t>(s.seed()) : std::random_device{}();
   return options;
 }
@@ -98,6 +103,13 @@ absl::Status CheckCache(const inference::v1::CacheOptions& cache, GenerateReques
   return absl::OkStatus();
 }
 
+// Says which field a text error is about.
+absl::StatusOr<std::vector<TokenId>> AtField(const char* field,
+                                             absl::StatusOr<std::vector<TokenId>> ids) {
+  if (!absl::IsInvalidArgument(ids.status())) return ids;
+  return FieldViolation(field, ids.status().message());
+}
+
 absl::StatusOr<TokenizedPrompt> TokenizeIds(const inference::v1::TokenIds& token_ids,
                                             const ModelFacts& facts) {
   TokenizedPrompt prompt;
@@ -116,17 +128,23 @@ absl::StatusOr<TokenizedPrompt> TokenizeConversation(
   std::vector<ChatMessage> messages;
   for (const auto& message : conversation.messages()) {
     if (message.role() < 1 || message.role() > 3) {
-      return FieldViolation("prompt.conversation.messages.role",
-                            absl::StrCat("unknown value ", int{message.role()}));
+      return FieldViolation(
+          absl::StrCat("prompt.conversation.messages[", messages.size(), "].role"),
+          absl::StrCat("value ", int{message.role()}, ", expected 1 to 3"));
     }
     messages.push_back({static_cast<ChatRole>(message.role() - 1), message.content()});
     absl::StrAppend(&prompt.text, message.content(), "\n");
   }
-  ASSIGN_OR_RETURN(prompt.ids, facts.chat->Render(messages));
+  ASSIGN_OR_RETURN(prompt.ids, AtField("prompt.conversation", facts.chat->Render(messages)));
   return prompt;
 }
 
 }  // namespace
+
+bool IsUsableRequestId(absl::string_view id) {
+  return !id.empty() && id.size() <= kMaxRequestIdBytes &&
+         std::all_of(id.begin(), id.end(), absl::ascii_isgraph);
+}
 
 absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
                                          const ModelFacts& facts) {
@@ -137,7 +155,7 @@ absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
     result = TokenizeConversation(prompt.conversation(), facts);
   } else {
     result->text = prompt.text();
-    ASSIGN_OR_RETURN(result->ids, facts.tokenizer->Encode(prompt.text()));
+    ASSIGN_OR_RETURN(result->ids, AtField("prompt.text", facts.tokenizer->Encode(prompt.text())));
     if (facts.tokenizer->add_bos() && facts.tokenizer->bos_id() && !prompt.text().empty()) {
       result->ids.insert(result->ids.begin(), *facts.tokenizer->bos_id());
     }

@@ -36,6 +36,10 @@ struct TokenizedPrompt {
 absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
                                          const ModelFacts& facts);
 
+// Whether a caller's request id may be logged and sent back: 1 to 128 visible
+// ASCII characters. gRPC ends the process on metadata that may not be sent.
+bool IsUsableRequestId(absl::string_view id);
+
 // A request without its times.
 absl::StatusOr<GenerateRequest> CheckSpec(const inference::v1::GenerationSpec& spec,
                                           const ModelFacts& facts);

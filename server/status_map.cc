@@ -12,6 +12,14 @@ constexpr char kFieldPayload[] = "reprise/field";
 constexpr size_t kMaxMessage = 1024;  // metadata has little room
 constexpr int kRetrySeconds = 1;
 
+// At most kMaxMessage bytes, cut between UTF-8 characters: protobuf strings must be valid.
+std::string Shorten(absl::string_view text) {
+  if (text.size() <= kMaxMessage) return std::string(text);
+  size_t end = kMaxMessage;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;
+  return std::string(text.substr(0, end));
+}
+
 }  // namespace
 
 absl::Status FieldViolation(absl::string_view field, absl::string_view description) {
@@ -24,7 +32,7 @@ std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(co
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const std::string message(status.message().substr(0, kMaxMessage));
+  const std::string message = Shorten(status.message());
   google::rpc::Status rich;
   rich.set_code(static_cast<int>(status.code()));
   rich.set_message(message);
