@@ -1,0 +1,100 @@
+#include "tests/fakes/scripted_runner.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace reprise {
+namespace {
+
+using Block = std::array<TokenId, kBlockTokens>;
+
+constexpr TokenId kEmptySlot = -1;
+constexpr int kLetters = 'z' - 'a' + 1;
+
+class ScriptedRunner final : public ModelRunner {
+ public:
+  explicit ScriptedRunner(const ScriptedRunnerOptions& options)
+      : options_(options), blocks_(options.num_blocks) {
+    for (Block& block : blocks_) block.fill(kEmptySlot);
+  }
+
+  absl::StatusOr<StepResult> Step(const StepBatch& batch) override {
+    if (options_.before_step) options_.before_step();
+    StepResult result;
+    result.logits.resize(batch.sequences.size());
+    for (const StepSequence& sequence : batch.sequences) {
+      const size_t end = sequence.start_position + sequence.tokens.size();
+      if (end > sequence.block_table.size() * kBlockTokens ||
+          end > static_cast<size_t>(options_.context_length)) {
+        return absl::InvalidArgumentError("a position has no block");
+      }
+      for (size_t i = 0; i < sequence.tokens.size(); ++i) {
+        Slot(sequence, sequence.start_position + i) = sequence.tokens[i];
+      }
+      result.tokens.push_back(sequence.sample ? NextToken(sequence, end) : 0);
+    }
+    return result;
+  }
+
+  absl::Status ReadBlock(BlockId block, MutableByteView out) const override {
+    if (!IsBlock(block) || out.size() != sizeof(Block)) return BadBlock();
+    std::memcpy(out.data(), blocks_[block].data(), sizeof(Block));
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteBlock(BlockId block, ByteView in) override {
+    if (!IsBlock(block) || in.size() != sizeof(Block)) return BadBlock();
+    std::memcpy(blocks_[block].data(), in.data(), sizeof(Block));
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyBlock(BlockId from, BlockId to, int32_t tokens) override {
+    if (!IsBlock(from) || !IsBlock(to) || tokens < 0 || tokens > kBlockTokens) return BadBlock();
+    const Block source = blocks_[from];
+    blocks_[to].fill(kEmptySlot);
+    std::copy_n(source.begin(), tokens, blocks_[to].begin());
+    return absl::OkStatus();
+  }
+
+  int32_t num_blocks() const override { return options_.num_blocks; }
+  int64_t block_bytes() const override { return sizeof(Block); }
+  int32_t context_length() const override { return options_.context_length; }
+  int32_t vocabulary_size() const override { return options_.vocabulary_size; }
+  const std::string& numerics_id() const override { return numerics_id_; }
+
+ private:
+  static absl::Status BadBlock() { return absl::InvalidArgumentError("unknown block or size"); }
+
+  bool IsBlock(BlockId block) const { return block >= 0 && block < options_.num_blocks; }
+
+  TokenId& Slot(const StepSequence& sequence, size_t position) {
+    return blocks_[sequence.block_table[position / kBlockTokens]][position % kBlockTokens];
+  }
+
+  // FNV-1a over the ids in the blocks, then the first letter that is not banned.
+  TokenId NextToken(const StepSequence& sequence, size_t end) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (size_t i = 0; i < end; ++i) {
+      hash = (hash ^ static_cast<uint32_t>(Slot(sequence, i))) * 0x100000001b3;
+    }
+    const auto is_banned = [&](TokenId id) {
+      return std::find(sequence.banned.begin(), sequence.banned.end(), id) != sequence.banned.end();
+    };
+    auto letter = static_cast<int>((hash >> 32) % kLetters);
+    while (is_banned('a' + letter)) letter = (letter + 1) % kLetters;
+    return 'a' + letter;
+  }
+
+  ScriptedRunnerOptions options_;
+  std::vector<Block> blocks_;
+  std::string numerics_id_ = "scripted";
+};
+
+}  // namespace
+
+std::unique_ptr<ModelRunner> CreateScriptedRunner(const ScriptedRunnerOptions& options) {
+  return std::make_unique<ScriptedRunner>(options);
+}
+
+}  // namespace reprise

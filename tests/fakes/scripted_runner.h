@@ -1,0 +1,25 @@
+// ScriptedRunner: a ModelRunner without a model. A token's "KV" is its id, and
+// the next token is a hash of all ids read back through the block table, so a
+// wrong block, a wrong position or damaged KV changes the output.
+//
+// Threading  as ModelRunner; `before_step` runs on the thread that steps.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/model/model_runner.h"
+
+namespace reprise {
+
+struct ScriptedRunnerOptions {
+  int32_t num_blocks = 256;
+  int32_t context_length = 2048;
+  int32_t vocabulary_size = 257;      // the byte tokenizer's
+  std::function<void()> before_step;  // may block: holds the engine in a step
+};
+
+// Produces the ids of 'a' to 'z' only, and never one that is banned.
+std::unique_ptr<ModelRunner> CreateScriptedRunner(const ScriptedRunnerOptions& options);
+
+}  // namespace reprise
