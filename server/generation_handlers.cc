@@ -1,10 +1,11 @@
 #include "server/generation_handlers.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <memory>
+#include <mutex>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "core/base/status_macros.h"
 #include "core/text/load_text.h"
 #include "server/converters.h"
@@ -13,9 +14,10 @@ namespace reprise::server {
 namespace {
 
 // How late a cancelled call is noticed.
-constexpr absl::Duration kCancelPoll = absl::Milliseconds(5);
+constexpr std::chrono::milliseconds kCancelPoll{5};
 
 // Carries a reply from the engine thread, which only enqueues, to the handler's.
+// The standard mutex, since ThreadSanitizer does not see into a packaged abseil.
 class ReplyQueue {
  public:
   struct End {
@@ -25,22 +27,21 @@ class ReplyQueue {
 
   GenerationSink Sink(std::shared_ptr<ReplyQueue> self) {
     return {[self](TokenChunk chunk) {
-              absl::MutexLock lock(&self->mutex_);
+              const std::lock_guard lock(self->mutex_);
               self->chunks_.push_back(std::move(chunk));
+              self->news_.notify_one();
             },
             [self](absl::Status status, GenerateResult result) {
-              absl::MutexLock lock(&self->mutex_);
+              const std::lock_guard lock(self->mutex_);
               self->end_ = End{std::move(status), std::move(result)};
+              self->news_.notify_one();
             }};
   }
 
   // Waits a little; what has come since the last call.
   std::deque<TokenChunk> Take(std::optional<End>& end) {
-    absl::MutexLock lock(&mutex_);
-    const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return !chunks_.empty() || end_.has_value();
-    };
-    mutex_.AwaitWithTimeout(absl::Condition(&has_news), kCancelPoll);
+    std::unique_lock lock(mutex_);
+    news_.wait_for(lock, kCancelPoll, [this] { return !chunks_.empty() || end_.has_value(); });
     std::deque<TokenChunk> chunks;
     chunks.swap(chunks_);
     end.swap(end_);
@@ -48,9 +49,10 @@ class ReplyQueue {
   }
 
  private:
-  absl::Mutex mutex_;
-  std::deque<TokenChunk> chunks_ ABSL_GUARDED_BY(mutex_);
-  std::optional<End> end_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable news_;
+  std::deque<TokenChunk> chunks_;
+  std::optional<End> end_;
 };
 
 }  // namespace
