@@ -25,7 +25,7 @@ class ReplyQueue {
     GenerateResult result;
   };
 
-  GenerationSink Sink(std::shared_ptr<ReplyQueue> self) {
+  GenerationSink Sink(const std::shared_ptr<ReplyQueue>& self) {
     return {[self](TokenChunk chunk) {
               const std::lock_guard lock(self->mutex_);
               self->chunks_.push_back(std::move(chunk));
