@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/text/byte_alphabet.h"
+#include "core/text/nfc.h"
 #include "core/text/utf8.h"
 #include "core/text/word_splitter.h"
 
@@ -125,6 +126,7 @@ class BpeTokenizer final : public Tokenizer {
   std::vector<TokenId> byte_ids_;  // [256]
   absl::flat_hash_map<std::string, TokenId> special_ids_;
   absl::flat_hash_set<TokenId> special_;
+  bool nfc_ = false;
   bool ignore_merges_ = false;
   bool add_bos_ = false;
   std::optional<TokenId> bos_, eos_;
@@ -188,7 +190,7 @@ void BpeTokenizer::ComputeDigest(const TokenizerSpec& spec) {
   for (const auto& [left, right] : spec.merges) builder.Add("left", left).Add("right", right);
   builder.Add("special", absl::MakeConstSpan(spec.special));
   builder.AddInt("pre_tokenizer", static_cast<int>(spec.pre_tokenizer));
-  builder.AddInt("ignore_merges", spec.ignore_merges);
+  builder.AddInt("nfc", spec.nfc).AddInt("ignore_merges", spec.ignore_merges);
   builder.AddInt("add_bos", spec.add_bos).AddInt("bos", spec.bos.value_or(-1));
   digest_ = builder.AddInt("eos", spec.eos.value_or(-1)).Finish();
 }
@@ -197,6 +199,7 @@ absl::Status BpeTokenizer::Init(const TokenizerSpec& spec) {
   ASSIGN_OR_RETURN(splitter_, WordSplitter::Create(spec.pre_tokenizer));
   RETURN_IF_ERROR(AddVocabulary(spec));
   RETURN_IF_ERROR(AddMerges(spec));
+  nfc_ = spec.nfc;
   ignore_merges_ = spec.ignore_merges;
   add_bos_ = spec.add_bos;
   bos_ = spec.bos;
@@ -208,6 +211,11 @@ absl::Status BpeTokenizer::Init(const TokenizerSpec& spec) {
 absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(absl::string_view text) const {
   if (const auto invalid = FindInvalidUtf8(text)) {
     return absl::InvalidArgumentError(absl::StrCat("text is not valid UTF-8 at byte ", *invalid));
+  }
+  std::string composed;
+  if (nfc_) {
+    ASSIGN_OR_RETURN(composed, ToNfc(text));
+    text = composed;
   }
   std::vector<TokenId> ids;
   ASSIGN_OR_RETURN(const std::vector<absl::string_view> words, splitter_->Split(text));

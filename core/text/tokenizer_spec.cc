@@ -87,6 +87,16 @@ absl::StatusOr<PreTokenizer> DetectPreTokenizer(const JsonValue& root) {
                    " is none of GPT-2's, SmolLM's, Llama-3's and Qwen2's"));
 }
 
+// Whether text is normalised to form C, the one normalizer these models use.
+absl::StatusOr<bool> ReadNormalizer(const JsonValue& root) {
+  if (!root.Has("normalizer")) return false;
+  ASSIGN_OR_RETURN(const JsonValue normalizer, root.Get("normalizer"));
+  ASSIGN_OR_RETURN(const std::string type, normalizer.StringOr("type", ""));
+  if (type == "NFC") return true;
+  return absl::InvalidArgumentError(
+      absl::StrCat("tokenizer.json: normalizer.type is \"", type, "\", expected NFC or none"));
+}
+
 absl::Status CheckVocabularySize(size_t size) {
   if (size > 0 && size <= kMaxVocabulary) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -194,6 +204,8 @@ absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
   ASSIGN_OR_RETURN(const std::string pre, file.StringOr("tokenizer.ggml.pre", "gpt-2"));
   ASSIGN_OR_RETURN(spec.pre_tokenizer, ParseGgufPre(pre));
   spec.ignore_merges = spec.pre_tokenizer == PreTokenizer::kLlama3;
+  // GGUF has no field for it; Qwen2's own tokenizer.json normalises.
+  spec.nfc = spec.pre_tokenizer == PreTokenizer::kQwen2;
   ASSIGN_OR_RETURN(const auto* tokens, file.Strings("tokenizer.ggml.tokens"));
   RETURN_IF_ERROR(CheckVocabularySize(tokens->size()));
   for (const absl::string_view token : *tokens) spec.tokens.emplace_back(token);
@@ -219,13 +231,8 @@ absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
 
 absl::StatusOr<TokenizerSpec> ReadTokenizerFolder(const std::string& folder) {
   ASSIGN_OR_RETURN(const JsonValue root, ReadJson(folder + "/tokenizer.json"));
-  if (root.Has("normalizer")) {
-    ASSIGN_OR_RETURN(const JsonValue normalizer, root.Get("normalizer"));
-    ASSIGN_OR_RETURN(const std::string type, normalizer.StringOr("type", ""));
-    return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.json: normalizer ", type, " is not supported"));
-  }
   TokenizerSpec spec;
+  ASSIGN_OR_RETURN(spec.nfc, ReadNormalizer(root));
   ASSIGN_OR_RETURN(spec.pre_tokenizer, DetectPreTokenizer(root));
   RETURN_IF_ERROR(ReadJsonVocabulary(root, spec));
   RETURN_IF_ERROR(ReadAddedTokens(root, spec));

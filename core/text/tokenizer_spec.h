@@ -24,6 +24,7 @@ struct TokenizerSpec {
   std::vector<std::pair<std::string, std::string>> merges;  // best first
   std::vector<TokenId> special;  // control tokens, never produced by text
   PreTokenizer pre_tokenizer = PreTokenizer::kGpt2;
+  bool nfc = false;            // text is normalised to form C first
   bool ignore_merges = false;  // a word that is a token is that token
   bool add_bos = false;
   std::optional<TokenId> bos;

@@ -23,13 +23,12 @@ bool IsSpace(char32_t c) {
          category == UTF8PROC_CATEGORY_ZP || c == 0x0B || c == 0x0C || c == 0x85;
 }
 
-// Control, format, unassigned, private and surrogate code points.
+// Control, format, private and surrogate code points; unassigned ones are kept.
 bool IsControl(char32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_CO:
     case UTF8PROC_CATEGORY_CS:
       return true;
