@@ -17,3 +17,9 @@ function(reprise_test name)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900)
 endfunction()
+
+# libtorch_cpu comes first on the link line: it exports std::filesystem and BLAS
+# symbols that must be found in it, and not half in it and half elsewhere.
+function(reprise_link_torch_first name)
+  target_link_options(${name} PRIVATE -Wl,--no-as-needed ${TORCH_INSTALL_PREFIX}/lib/libtorch_cpu.so)
+endfunction()

@@ -1,0 +1,120 @@
+"""Writes strings and what Hugging Face tokenizers make of them.
+
+tests/golden/tokenizer:
+  strings.bin       per string: uint32 length, bytes
+  NAME.bin          per string: 8 bytes, the start of SHA-256 over its ids (int32); for a
+                    byte-level tokenizer and invalid UTF-8, over "invalid" and the offset (int32)
+  NAME/tokenizer.json  small trained tokenizers of the families whose own files cannot be shipped
+All integers little-endian. `write_tokenizers.py STRING` prints each tokenizer's ids instead.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import struct
+import sys
+
+import gguf
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+import corpus
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer")
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def split(digits):
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(CONTRACTIONS + digits + REST), "isolated"),
+                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def train(name, pre_tokenizer, special, normalizer=None, ignore_merges=False):
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    texts = [data.decode() for data in corpus.strings()[:2000]]
+    texts += [open(path, encoding="utf-8").read() for path in sorted(glob.glob(os.path.join(ROOT, "docs/adr/*.md")))]
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=1200, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.add_special_tokens(special)
+    folder = os.path.join(HERE, name)
+    os.makedirs(folder, exist_ok=True)
+    tokenizer.save(os.path.join(folder, "tokenizer.json"), pretty=False)
+    with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as file:
+        json.dump({"eos_token": special[-1]}, file)
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({"model_type": "gpt2" if name == "gpt2" else "llama"}, file)
+    return plain
+
+
+def smollm2():
+    """Vocabulary and merges of the GGUF file under the pre-tokenizer SmolLM2's tokenizer.json has."""
+    reader = gguf.GGUFReader(os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    merges = [tuple(line.split(" ")) for line in reader.fields["tokenizer.ggml.merges"].contents()]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                       pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    return tokenizer
+
+
+def minilm():
+    """Without its added tokens: text that spells [CLS] is ordinary text to the server."""
+    with open(os.path.join(ROOT, "models/all-minilm-l6-v2/tokenizer.json"), encoding="utf-8") as file:
+        description = json.load(file)
+    description["added_tokens"] = []
+    tokenizer = Tokenizer.from_str(json.dumps(description))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    return tokenizer
+
+
+def byte_level_ids(tokenizer, data):
+    try:
+        return struct.pack(f"<{len(ids)}i", *ids) if (ids := tokenizer.encode(data.decode(), add_special_tokens=False).ids) else b""
+    except UnicodeDecodeError as error:
+        return b"invalid" + struct.pack("<i", error.start)
+
+
+def word_piece_ids(tokenizer, data):
+    ids = tokenizer.encode(data.decode(errors="replace")).ids
+    return struct.pack(f"<{len(ids)}i", *ids)
+
+
+def tokenizers():
+    return {
+        "gpt2": (train("gpt2", pre_tokenizers.ByteLevel(add_prefix_space=False), ["<|endoftext|>"]), byte_level_ids),
+        "llama3": (train("llama3", split(r"\p{N}{1,3}"), ["<|begin_of_text|>", "<|eot_id|>"], ignore_merges=True),
+                   byte_level_ids),
+        "qwen2": (train("qwen2", split(r"\p{N}"), ["<|im_start|>", "<|im_end|>"], normalizer=normalizers.NFC()),
+                  byte_level_ids),
+        "smollm2": (smollm2(), byte_level_ids),
+        "minilm": (minilm(), word_piece_ids),
+    }
+
+
+def main():
+    if len(sys.argv) > 1:
+        for name, (tokenizer, encode) in tokenizers().items():
+            data = encode(tokenizer, os.fsencode(sys.argv[1]))
+            print(name, list(struct.unpack(f"<{len(data) // 4}i", data)) if not data.startswith(b"invalid") else data)
+        return
+    strings = corpus.strings()
+    with open(os.path.join(HERE, "strings.bin"), "wb") as file:
+        for data in strings:
+            file.write(struct.pack("<I", len(data)) + data)
+    for name, (tokenizer, encode) in tokenizers().items():
+        with open(os.path.join(HERE, name + ".bin"), "wb") as file:
+            for data in strings:
+                file.write(hashlib.sha256(encode(tokenizer, data)).digest()[:8])
+        print(name, len(strings))
+
+
+if __name__ == "__main__":
+    main()
