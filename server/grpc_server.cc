@@ -99,7 +99,7 @@ class GenerationService final : public wire::GenerationService::Service {
             return writer->Write(message);
           };
           wire::StreamGenerateResponse last;
-          const absl::Status status =
+          absl::Status status =
               handlers().Generate(call, request->spec(), send, *last.mutable_completed(), summary);
           if (status.ok()) writer->Write(last);
           return status;

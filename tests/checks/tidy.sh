@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tidy.sh: clang-tidy over core, client and the tests' fakes, as far as a
+# tidy.sh: clang-tidy over core, server, client and the tests' fakes, as far as a
 # build without libtorch compiles them, two files at a time.
 #
 # A file is skipped while neither it, a header of ours, the configuration nor a
@@ -20,7 +20,7 @@ for entry in entries:
     entry["command"] = re.sub(r" -fsanitize=\S+", "", entry["command"])
     path = os.path.normpath(os.path.join(entry["directory"], entry["file"]))
     path = path[len(root):] if path.startswith(root) else ""
-    if path.startswith(("core/", "client/", "tests/fakes/")):
+    if path.startswith(("core/", "server/", "client/", "tests/fakes/")):
         print(path)
 json.dump(entries, open("build/tidy/compile_commands.json", "w"))
 PY
