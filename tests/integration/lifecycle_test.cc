@@ -122,7 +122,7 @@ TEST(LifecycleTest, CancelledStreamFreesItsBlocks) {
 
 TEST(LifecycleTest, PassedDeadlineFreesItsBlocks) {
   TestServer server;
-  HeldStream stream(server, std::chrono::milliseconds(200));
+  HeldStream stream(server, std::chrono::milliseconds(2000));
   EXPECT_EQ(stream.Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   ExpectEndsEarly(server, "DEADLINE_EXCEEDED");
 }
