@@ -29,7 +29,7 @@ mounted=()
 unmount_all() { for path in "${mounted[@]}"; do umount -l "$path" || true; done; }
 trap unmount_all EXIT
 bind_in() {
-  [ ! -e "$1" ] || mountpoint -q "$root$1" || { mkdir -p "$root$1" && mount --rbind "$1" "$root$1" && mounted+=("$root$1"); }
+  [ ! -d "$1" ] || mountpoint -q "$root$1" || { mkdir -p "$root$1" && mount --rbind "$1" "$root$1" && mounted+=("$root$1"); }
 }
 wheels=$( (pip config list 2>/dev/null || true) | grep -oE "(file://)?/[^ ':]+" | sed 's#^file://##' | grep -v '^//' || true)
 for path in /proc /sys /dev $wheels; do bind_in "$path"; done
