@@ -31,7 +31,9 @@ trap unmount_all EXIT
 bind_in() {
   [ ! -d "$1" ] || mountpoint -q "$root$1" || { mkdir -p "$root$1" && mount --rbind "$1" "$root$1" && mounted+=("$root$1"); }
 }
-wheels=$( (pip config list 2>/dev/null || true) | grep -oE "(file://)?/[^ ':]+" | sed 's#^file://##' | grep -v '^//' || true)
+# An index lists files beside itself: /x/simple points to /x/files.
+wheels=$( (pip config list 2>/dev/null || true) | grep -oE "(file://)?/[^ ':]+" | sed 's#^file://##; s#/simple/*$##' |
+  grep -v '^//' | sort -u || true)
 for path in /proc /sys /dev $wheels; do bind_in "$path"; done
 
 # A second run reuses the clone, so that it can skip what the first has done.
