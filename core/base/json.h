@@ -21,7 +21,7 @@ class JsonValue {
  public:
   enum class Kind { kNull, kBool, kNumber, kString, kArray, kObject };
 
-  // Refuses documents nested deeper than 64 levels.
+  // Refuses documents nested deeper than 64 levels and keys given twice in one object.
   static absl::StatusOr<JsonValue> Parse(absl::string_view text);
 
   Kind kind() const;
@@ -36,7 +36,7 @@ class JsonValue {
   bool Has(absl::string_view key) const;  // an object with a non-null `key`
   absl::StatusOr<JsonValue> Get(absl::string_view key) const;
   absl::StatusOr<JsonValue> At(size_t index) const;
-  absl::StatusOr<std::vector<std::string>> Keys() const;  // document order
+  absl::StatusOr<std::vector<std::string>> Keys() const;  // ascending
 
   // The member or `fallback` when it is absent; a wrong type is an error.
   absl::StatusOr<bool> BoolOr(absl::string_view key, bool fallback) const;

@@ -92,24 +92,31 @@ absl::Status CheckOverlap(std::vector<Extent> extents) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<JsonValue> ReadHeader(ByteReader& reader) {
+  ASSIGN_OR_RETURN(const uint64_t size, reader.Read<uint64_t>());
+  if (size > kMaxHeaderBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(size, " bytes, the limit is ", kMaxHeaderBytes));
+  }
+  ASSIGN_OR_RETURN(const ByteView bytes, reader.ReadBytes(size));
+  return JsonValue::Parse(AsText(bytes));
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<SafetensorsTensor>> ParseSafetensors(ByteView bytes) {
   ByteReader reader(bytes);
-  ASSIGN_OR_RETURN(const uint64_t header_bytes, reader.Read<uint64_t>());
-  if (header_bytes > kMaxHeaderBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("safetensors header of ", header_bytes,
-                                                   " bytes, the limit is ", kMaxHeaderBytes));
+  const absl::StatusOr<JsonValue> root = ReadHeader(reader);
+  if (!root.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("safetensors header: ", root.status().message()));
   }
-  ASSIGN_OR_RETURN(const ByteView header, reader.ReadBytes(header_bytes));
-  ASSIGN_OR_RETURN(const JsonValue root, JsonValue::Parse(AsText(header)));
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, root.Keys());
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, root->Keys());
   const ByteView data = bytes.subspan(reader.offset());
   std::vector<SafetensorsTensor> tensors;
   std::vector<Extent> extents;
   for (const std::string& name : names) {
     if (name == "__metadata__") continue;
-    ASSIGN_OR_RETURN(const JsonValue entry, root.Get(name));
+    ASSIGN_OR_RETURN(const JsonValue entry, root->Get(name));
     ASSIGN_OR_RETURN(auto tensor, ReadTensor(entry, name, data, extents));
     if (tensor) tensors.push_back(*std::move(tensor));
   }
