@@ -1,8 +1,11 @@
 #include "core/text/chat_template.h"
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/text/utf8.h"
 
 namespace reprise {
 namespace {
@@ -84,9 +87,30 @@ void AddChatMl(IdBuilder& ids, absl::string_view role, absl::string_view content
   ids.Text("\n");
 }
 
+// What Python's str.strip takes off, and so Jinja's trim.
+bool IsSpace(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
+         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+         c == 0x205F || c == 0x3000;
+}
+
+absl::string_view Trim(absl::string_view text) {
+  size_t begin = text.size(), end = 0;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Character c = DecodeUtf8(text, at);
+    if (!c.valid || !IsSpace(c.code_point)) {
+      begin = std::min(begin, at);
+      end = at + c.length;
+    }
+    at += c.length;
+  }
+  return begin < end ? text.substr(begin, end - begin) : absl::string_view();
+}
+
+// Llama-3's template trims each message; ChatML's templates do not.
 void AddLlama3(IdBuilder& ids, absl::string_view role, absl::string_view content) {
   ids.Special("<|start_header_id|>").Text(role).Special("<|end_header_id|>");
-  ids.Text(absl::StrCat("\n\n", content)).Special("<|eot_id|>");
+  ids.Text(absl::StrCat("\n\n", Trim(content))).Special("<|eot_id|>");
 }
 
 }  // namespace
@@ -113,14 +137,13 @@ std::string ChatTemplate::DefaultSystemFromTemplate(absl::string_view source) {
   // As ChatML templates write it: '<|im_start|>system\nYou are …<|im_end|>\n'
   constexpr absl::string_view kOpenings[] = {"<|im_start|>system\\n", "<|im_start|>system\n"};
   for (const absl::string_view opening : kOpenings) {
-    const size_t begin = source.find(opening);
-    if (begin == absl::string_view::npos) continue;
-    const absl::string_view rest = source.substr(begin + opening.size());
-    const size_t end = rest.find("<|im_end|>");
-    const absl::string_view text = rest.substr(0, end);
-    // A quote means that the template splices the caller's message in here.
-    if (end == absl::string_view::npos || absl::StrContains(text, "'")) continue;
-    return std::string(text);
+    for (size_t at = source.find(opening); at != absl::string_view::npos;
+         at = source.find(opening, at + 1)) {
+      const absl::string_view rest = source.substr(at + opening.size());
+      const absl::string_view text = rest.substr(0, rest.find("<|im_end|>"));
+      // A quote means that the template splices the caller's message in here.
+      if (text.size() < rest.size() && !absl::StrContains(text, "'")) return std::string(text);
+    }
   }
   return "";
 }

@@ -48,13 +48,16 @@ StopMatcher::Output StopMatcher::Push(absl::string_view text) {
   Output output;
   if (matched_) return output;
   held_.append(text.data(), text.size());
-  size_t first = std::string::npos;
+  // The first to end, not to begin: text that is sent cannot wait for a longer one.
+  size_t first = 0, first_end = std::string::npos;
   for (const std::string& stop : stop_sequences_) {
     const size_t at = held_.find(stop);
-    if (at < first) {
-      first = at;
-      output.stop = stop;
-    }
+    if (at == std::string::npos) continue;
+    const size_t end = at + stop.size();
+    if (end > first_end || (end == first_end && at >= first)) continue;
+    first = at;
+    first_end = end;
+    output.stop = stop;
   }
   if (output.stop) {
     matched_ = true;

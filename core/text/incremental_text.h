@@ -30,7 +30,9 @@ class IncrementalDetokenizer {
   std::string pending_;
 };
 
-// Finds the first stop sequence in a stream of text, across token borders.
+// Finds the first stop sequence in a stream of text, across token borders: the
+// one that is complete first; of two that end together, the longer. How the text
+// was cut into pieces makes no difference.
 class StopMatcher {
  public:
   explicit StopMatcher(std::vector<std::string> stop_sequences);

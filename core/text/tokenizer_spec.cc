@@ -69,7 +69,7 @@ void CollectParts(const JsonValue& node, std::vector<std::string>& parts) {
 
 absl::StatusOr<PreTokenizer> DetectPreTokenizer(const JsonValue& root) {
   if (!root.Has("pre_tokenizer")) {
-    return absl::InvalidArgumentError("tokenizer.json: pre_tokenizer is missing");
+    return absl::InvalidArgumentError("pre_tokenizer: missing");
   }
   ASSIGN_OR_RETURN(const JsonValue node, root.Get("pre_tokenizer"));
   std::vector<std::string> parts;
@@ -83,7 +83,7 @@ absl::StatusOr<PreTokenizer> DetectPreTokenizer(const JsonValue& root) {
   if (has("Digits") && has("ByteLevel")) return PreTokenizer::kSmolLm;
   if (parts == std::vector<std::string>{"ByteLevel"}) return PreTokenizer::kGpt2;
   return absl::InvalidArgumentError(
-      absl::StrCat("tokenizer.json: pre_tokenizer of type ", parts.empty() ? "?" : parts[0],
+      absl::StrCat("pre_tokenizer of type ", parts.empty() ? "?" : parts[0],
                    " is none of GPT-2's, SmolLM's, Llama-3's and Qwen2's"));
 }
 
@@ -94,7 +94,7 @@ absl::StatusOr<bool> ReadNormalizer(const JsonValue& root) {
   ASSIGN_OR_RETURN(const std::string type, normalizer.StringOr("type", ""));
   if (type == "NFC") return true;
   return absl::InvalidArgumentError(
-      absl::StrCat("tokenizer.json: normalizer.type is \"", type, "\", expected NFC or none"));
+      absl::StrCat("normalizer.type is \"", type, "\", expected NFC or none"));
 }
 
 absl::Status CheckVocabularySize(size_t size) {
@@ -103,44 +103,65 @@ absl::Status CheckVocabularySize(size_t size) {
       absl::StrCat("tokenizer: vocabulary of ", size, ", expected 1 to ", kMaxVocabulary));
 }
 
-absl::Status SetToken(TokenizerSpec& spec, const std::string& token, int64_t id) {
+// `path` names the token's place in the file.
+absl::Status SetToken(const std::string& path, const std::string& token, int64_t id,
+                      TokenizerSpec& spec) {
   if (id < 0 || id >= static_cast<int64_t>(kMaxVocabulary)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.json: token \"", token, "\" has id ", id));
+        absl::StrCat(path, ": id ", id, " is not in [0, ", kMaxVocabulary, ")"));
   }
   if (static_cast<size_t>(id) >= spec.tokens.size()) spec.tokens.resize(id + 1);
-  spec.tokens[id] = token;
+  std::string& place = spec.tokens[id];
+  if (!place.empty() && place != token) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": id ", id, " is also that of \"", place, "\""));
+  }
+  place = token;
   return absl::OkStatus();
+}
+
+absl::StatusOr<JsonValue> GetList(const JsonValue& parent, const char* key) {
+  ASSIGN_OR_RETURN(JsonValue list, parent.Get(key));
+  if (list.kind() == JsonValue::Kind::kArray) return list;
+  return absl::InvalidArgumentError(absl::StrCat(list.path(), ": expected an array"));
+}
+
+// "a b" or ["a", "b"].
+absl::StatusOr<std::pair<std::string, std::string>> ReadMerge(const JsonValue& merge,
+                                                              size_t index) {
+  if (merge.kind() != JsonValue::Kind::kArray) {
+    ASSIGN_OR_RETURN(const std::string text, merge.AsString());
+    return SplitMerge(text, index);
+  }
+  if (merge.size() != 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(merge.path(), ": ", merge.size(), " elements, expected a pair"));
+  }
+  ASSIGN_OR_RETURN(const JsonValue left, merge.At(0));
+  ASSIGN_OR_RETURN(const JsonValue right, merge.At(1));
+  ASSIGN_OR_RETURN(std::string l, left.AsString());
+  ASSIGN_OR_RETURN(std::string r, right.AsString());
+  return std::pair(std::move(l), std::move(r));
 }
 
 absl::Status ReadJsonVocabulary(const JsonValue& root, TokenizerSpec& spec) {
   ASSIGN_OR_RETURN(const JsonValue model, root.Get("model"));
   ASSIGN_OR_RETURN(const std::string type, model.StringOr("type", "BPE"));
   if (type != "BPE") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.json: model.type is \"", type, "\", expected BPE"));
+    return absl::InvalidArgumentError(absl::StrCat("model.type is \"", type, "\", expected BPE"));
   }
   ASSIGN_OR_RETURN(const JsonValue vocab, model.Get("vocab"));
   ASSIGN_OR_RETURN(const std::vector<std::string> tokens, vocab.Keys());
   for (const std::string& token : tokens) {
     ASSIGN_OR_RETURN(const JsonValue value, vocab.Get(token));
     ASSIGN_OR_RETURN(const int64_t id, value.AsInt());
-    RETURN_IF_ERROR(SetToken(spec, token, id));
+    RETURN_IF_ERROR(SetToken(value.path(), token, id, spec));
   }
   ASSIGN_OR_RETURN(spec.ignore_merges, model.BoolOr("ignore_merges", false));
-  ASSIGN_OR_RETURN(const JsonValue merges, model.Get("merges"));
+  ASSIGN_OR_RETURN(const JsonValue merges, GetList(model, "merges"));
   for (size_t i = 0; i < merges.size(); ++i) {
     ASSIGN_OR_RETURN(const JsonValue merge, merges.At(i));
-    if (merge.kind() == JsonValue::Kind::kArray) {
-      ASSIGN_OR_RETURN(const JsonValue left, merge.At(0));
-      ASSIGN_OR_RETURN(const JsonValue right, merge.At(1));
-      ASSIGN_OR_RETURN(std::string l, left.AsString());
-      ASSIGN_OR_RETURN(std::string r, right.AsString());
-      spec.merges.emplace_back(std::move(l), std::move(r));
-      continue;
-    }
-    ASSIGN_OR_RETURN(const std::string text, merge.AsString());
-    ASSIGN_OR_RETURN(auto pair, SplitMerge(text, i));
+    ASSIGN_OR_RETURN(auto pair, ReadMerge(merge, i));
     spec.merges.push_back(std::move(pair));
   }
   return absl::OkStatus();
@@ -148,12 +169,14 @@ absl::Status ReadJsonVocabulary(const JsonValue& root, TokenizerSpec& spec) {
 
 absl::Status ReadAddedTokens(const JsonValue& root, TokenizerSpec& spec) {
   if (!root.Has("added_tokens")) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const JsonValue added, root.Get("added_tokens"));
+  ASSIGN_OR_RETURN(const JsonValue added, GetList(root, "added_tokens"));
   for (size_t i = 0; i < added.size(); ++i) {
     ASSIGN_OR_RETURN(const JsonValue token, added.At(i));
-    ASSIGN_OR_RETURN(const int64_t id, token.IntOr("id", -1));
-    ASSIGN_OR_RETURN(const std::string content, token.StringOr("content", ""));
-    RETURN_IF_ERROR(SetToken(spec, content, id));
+    ASSIGN_OR_RETURN(const JsonValue id_value, token.Get("id"));
+    ASSIGN_OR_RETURN(const int64_t id, id_value.AsInt());
+    ASSIGN_OR_RETURN(const JsonValue content_value, token.Get("content"));
+    ASSIGN_OR_RETURN(const std::string content, content_value.AsString());
+    RETURN_IF_ERROR(SetToken(token.path(), content, id, spec));
     spec.special.push_back(static_cast<TokenId>(id));
   }
   return absl::OkStatus();
@@ -170,21 +193,18 @@ absl::StatusOr<std::optional<TokenId>> NamedToken(const JsonValue& config, const
   const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), token);
   if (found == spec.tokens.end()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer_config.json: ", key, " \"", token, "\" is not in the vocabulary"));
+        absl::StrCat(key, " \"", token, "\" is not in the vocabulary"));
   }
   return std::optional<TokenId>(static_cast<TokenId>(found - spec.tokens.begin()));
 }
 
-absl::Status ReadTokenizerConfig(const std::string& folder, TokenizerSpec& spec) {
-  const auto config = ReadJson(folder + "/tokenizer_config.json");
-  if (absl::IsNotFound(config.status())) return absl::OkStatus();
-  if (!config.ok()) return config.status();
-  ASSIGN_OR_RETURN(spec.bos, NamedToken(*config, "bos_token", spec));
-  ASSIGN_OR_RETURN(spec.eos, NamedToken(*config, "eos_token", spec));
-  ASSIGN_OR_RETURN(spec.add_bos, config->BoolOr("add_bos_token", false));
-  if (config->Has("chat_template")) {
+absl::Status ReadTokenizerConfig(const JsonValue& config, TokenizerSpec& spec) {
+  ASSIGN_OR_RETURN(spec.bos, NamedToken(config, "bos_token", spec));
+  ASSIGN_OR_RETURN(spec.eos, NamedToken(config, "eos_token", spec));
+  ASSIGN_OR_RETURN(spec.add_bos, config.BoolOr("add_bos_token", false));
+  if (config.Has("chat_template")) {
     // Some models give a list of named templates instead; none is then chosen.
-    ASSIGN_OR_RETURN(const JsonValue source, config->Get("chat_template"));
+    ASSIGN_OR_RETURN(const JsonValue source, config.Get("chat_template"));
     if (source.kind() == JsonValue::Kind::kString) {
       ASSIGN_OR_RETURN(spec.chat_template, source.AsString());
     }
@@ -192,10 +212,31 @@ absl::Status ReadTokenizerConfig(const std::string& folder, TokenizerSpec& spec)
   return absl::OkStatus();
 }
 
-}  // namespace
+absl::Status ReadTokenizerJson(const JsonValue& root, TokenizerSpec& spec) {
+  ASSIGN_OR_RETURN(spec.nfc, ReadNormalizer(root));
+  ASSIGN_OR_RETURN(spec.pre_tokenizer, DetectPreTokenizer(root));
+  RETURN_IF_ERROR(ReadJsonVocabulary(root, spec));
+  RETURN_IF_ERROR(ReadAddedTokens(root, spec));
+  return CheckVocabularySize(spec.tokens.size());
+}
 
-absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
-  TokenizerSpec spec;
+absl::Status ReadGgufTokenTypes(const GgufFile& file, TokenizerSpec& spec) {
+  constexpr char kKey[] = "tokenizer.ggml.token_type";
+  if (!file.Has(kKey)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto* types, file.Ints(kKey));
+  if (types->size() != spec.tokens.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        kKey, " has ", types->size(), " elements, the vocabulary ", spec.tokens.size()));
+  }
+  for (size_t i = 0; i < types->size(); ++i) {
+    if ((*types)[i] == kGgufControlToken || (*types)[i] == kGgufUserToken) {
+      spec.special.push_back(static_cast<TokenId>(i));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadGgufFields(const GgufFile& file, TokenizerSpec& spec) {
   ASSIGN_OR_RETURN(const std::string model, file.String("tokenizer.ggml.model"));
   if (model != "gpt2") {
     return absl::InvalidArgumentError(
@@ -209,14 +250,7 @@ absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
   ASSIGN_OR_RETURN(const auto* tokens, file.Strings("tokenizer.ggml.tokens"));
   RETURN_IF_ERROR(CheckVocabularySize(tokens->size()));
   for (const absl::string_view token : *tokens) spec.tokens.emplace_back(token);
-  if (file.Has("tokenizer.ggml.token_type")) {
-    ASSIGN_OR_RETURN(const auto* types, file.Ints("tokenizer.ggml.token_type"));
-    for (size_t i = 0; i < std::min(types->size(), tokens->size()); ++i) {
-      if ((*types)[i] == kGgufControlToken || (*types)[i] == kGgufUserToken) {
-        spec.special.push_back(static_cast<TokenId>(i));
-      }
-    }
-  }
+  RETURN_IF_ERROR(ReadGgufTokenTypes(file, spec));
   ASSIGN_OR_RETURN(const auto* merges, file.Strings("tokenizer.ggml.merges"));
   for (size_t i = 0; i < merges->size(); ++i) {
     ASSIGN_OR_RETURN(auto pair, SplitMerge((*merges)[i], i));
@@ -226,18 +260,33 @@ absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
   ASSIGN_OR_RETURN(spec.eos, OptionalId(file, "tokenizer.ggml.eos_token_id"));
   ASSIGN_OR_RETURN(spec.add_bos, file.BoolOr("tokenizer.ggml.add_bos_token", false));
   ASSIGN_OR_RETURN(spec.chat_template, file.StringOr("tokenizer.chat_template", ""));
+  return absl::OkStatus();
+}
+
+// A problem of `file`'s content, whatever code it had inside.
+absl::Status InFile(absl::string_view file, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message()));
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
+  TokenizerSpec spec;
+  RETURN_IF_ERROR(InFile("gguf", ReadGgufFields(file, spec)));
   return spec;
 }
 
 absl::StatusOr<TokenizerSpec> ReadTokenizerFolder(const std::string& folder) {
-  ASSIGN_OR_RETURN(const JsonValue root, ReadJson(folder + "/tokenizer.json"));
+  const std::string vocabulary = folder + "/tokenizer.json";
+  ASSIGN_OR_RETURN(const JsonValue root, ReadJson(vocabulary));
   TokenizerSpec spec;
-  ASSIGN_OR_RETURN(spec.nfc, ReadNormalizer(root));
-  ASSIGN_OR_RETURN(spec.pre_tokenizer, DetectPreTokenizer(root));
-  RETURN_IF_ERROR(ReadJsonVocabulary(root, spec));
-  RETURN_IF_ERROR(ReadAddedTokens(root, spec));
-  RETURN_IF_ERROR(CheckVocabularySize(spec.tokens.size()));
-  RETURN_IF_ERROR(ReadTokenizerConfig(folder, spec));
+  RETURN_IF_ERROR(InFile(vocabulary, ReadTokenizerJson(root, spec)));
+  const std::string settings = folder + "/tokenizer_config.json";
+  const auto config = ReadJson(settings);
+  if (absl::IsNotFound(config.status())) return spec;
+  if (!config.ok()) return config.status();
+  RETURN_IF_ERROR(InFile(settings, ReadTokenizerConfig(*config, spec)));
   return spec;
 }
 
