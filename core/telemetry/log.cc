@@ -1,8 +1,6 @@
 #include "core/telemetry/log.h"
 
 #include <spdlog/async.h>
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
 
 #include <atomic>
 #include <cmath>
@@ -10,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "core/base/status_macros.h"
+#include "core/telemetry/line_sink.h"
 
 namespace reprise {
 namespace {
@@ -67,16 +67,18 @@ std::string FormatLine(bool json, LogLevel level, absl::string_view event,
   return line + "}";
 }
 
-// The character at `at` if it is whole UTF-8: its length, else 0.
+// The length of the character at `at`; 0 when it is no valid UTF-8 (Unicode 15,
+// table 3-7: no surrogates, no overlong forms, nothing past U+10FFFF).
 size_t Utf8Length(absl::string_view text, size_t at) {
-  const auto byte = static_cast<uint8_t>(text[at]);
-  const size_t length = byte < 0x80    ? 1
-                        : byte >= 0xF0 ? 4
-                        : byte >= 0xE0 ? 3
-                        : byte >= 0xC2 ? 2
-                                       : 0;
-  if (length == 0 || byte > 0xF4 || at + length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
+  const auto lead = static_cast<uint8_t>(text[at]);
+  if (lead < 0x80) return 1;
+  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4 || at + length > text.size()) return 0;
+  const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  const auto second = static_cast<uint8_t>(text[at + 1]);
+  if (second < low || second > high) return 0;
+  for (size_t i = 2; i < length; ++i) {
     if ((static_cast<uint8_t>(text[at + i]) & 0xC0) != 0x80) return 0;
   }
   return length;
@@ -127,13 +129,8 @@ absl::StatusOr<std::unique_ptr<Logger>> Logger::Create(const LogOptions& options
   auto impl = std::make_unique<Impl>();
   impl->json = options.json;
   impl->metrics = metrics;
+  ASSIGN_OR_RETURN(const std::shared_ptr<LineSink> sink, LineSink::Open(options.file));
   try {
-    spdlog::sink_ptr sink;
-    if (options.file.empty()) {
-      sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    } else {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file);
-    }
     impl->pool = std::make_shared<spdlog::details::thread_pool>(options.queue_lines, 1);
     impl->logger = std::make_shared<spdlog::async_logger>(
         "reprise", sink, impl->pool, spdlog::async_overflow_policy::overrun_oldest);
@@ -142,7 +139,6 @@ absl::StatusOr<std::unique_ptr<Logger>> Logger::Create(const LogOptions& options
   }
   impl->logger->set_pattern("%v");
   impl->logger->set_level(ToSpdlog(options.level));
-  impl->logger->flush_on(spdlog::level::info);
   // A full disk loses the line; telling of it on the same disk would lose more.
   impl->logger->set_error_handler([metrics](const std::string&) {
     if (metrics != nullptr) metrics->LogLinesDropped(1);

@@ -36,20 +36,14 @@ const Buckets& LatencyBuckets() {
 
 // Label values come from fixed lists, so that a label set cannot grow.
 constexpr const char* kOther = "OTHER";
-constexpr const char* kMethods[] = {"Generate", "StreamGenerate", "CountTokens",
-                                    "GetModel", "ExplainPrompt",  "GetCacheStats"};
-constexpr const char* kCodes[] = {"OK",
-                                  "CANCELLED",
-                                  "UNKNOWN",
-                                  "INVALID_ARGUMENT",
-                                  "DEADLINE_EXCEEDED",
-                                  "NOT_FOUND",
-                                  "RESOURCE_EXHAUSTED",
-                                  "FAILED_PRECONDITION",
-                                  "UNIMPLEMENTED",
-                                  "INTERNAL",
-                                  "UNAVAILABLE",
-                                  "DATA_LOSS"};
+constexpr const char* kMethods[] = {
+    "Generate",      "StreamGenerate",   "CountTokens", "GetModel",      "ExplainPrompt",
+    "GetCacheStats", "ListCacheEntries", "WarmCache",   "PinCacheEntry", "PurgeCacheEntries"};
+constexpr const char* kCodes[] = {
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
 constexpr const char* kFinishReasons[] = {"STOP", "STOP_SEQUENCE", "MAX_TOKENS", "CONTEXT_LENGTH"};
 constexpr const char* kModes[] = {"PREFIX", "SEMANTIC", "HYBRID"};
 constexpr const char* kDecisions[] = {"REUSED", "PARTIAL", "RECOMPUTED", "MISS", "BYPASSED"};
