@@ -42,8 +42,8 @@ class FaissIndex final : public VectorIndex {
 
   absl::Status Add(uint64_t id, absl::Span<const float> vector) override {
     RETURN_IF_ERROR(CheckVector(vector, dimensions()));
-    RETURN_IF_ERROR(Remove(id));
     absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(RemoveLocked(id));
     const auto faiss_id = static_cast<faiss::Index::idx_t>(id);
     RETURN_IF_ERROR(Guard([&] { index_.add_with_ids(1, vector.data(), &faiss_id); }));
     ids_.insert(id);
@@ -52,28 +52,24 @@ class FaissIndex final : public VectorIndex {
 
   absl::Status Remove(uint64_t id) override {
     absl::MutexLock lock(&mutex_);
-    if (ids_.erase(id) == 0) return absl::OkStatus();
-    const auto faiss_id = static_cast<faiss::Index::idx_t>(id);
-    return Guard([&] { index_.remove_ids(faiss::IDSelectorBatch(1, &faiss_id)); });
+    return RemoveLocked(id);
   }
 
   absl::StatusOr<std::vector<Neighbor>> Search(absl::Span<const float> query,
                                                int count) const override {
     RETURN_IF_ERROR(CheckVector(query, dimensions()));
     absl::ReaderMutexLock lock(&mutex_);
-    // FAISS orders equal similarities as it likes, so a few more are asked for.
-    const int64_t wanted = std::min<int64_t>(std::max(count, 0) + 16, index_.ntotal);
-    if (wanted == 0 || count <= 0) return std::vector<Neighbor>();
-    std::vector<float> similarities(wanted);
-    std::vector<faiss::Index::idx_t> ids(wanted);
-    RETURN_IF_ERROR(
-        Guard([&] { index_.search(1, query.data(), wanted, similarities.data(), ids.data()); }));
-    std::vector<Neighbor> neighbors;
-    for (int64_t i = 0; i < wanted; ++i) {
-      if (ids[i] >= 0) neighbors.push_back({static_cast<uint64_t>(ids[i]), similarities[i]});
+    if (count <= 0 || index_.ntotal == 0) return std::vector<Neighbor>();
+    // FAISS orders equal similarities as it likes: ask for more until the last
+    // place that counts differs from the first that is left out.
+    for (int64_t wanted = int64_t{count} + 16;; wanted *= 2) {
+      ASSIGN_OR_RETURN(std::vector<Neighbor> neighbors,
+                       SearchLocked(query, std::min(wanted, index_.ntotal)));
+      const bool all = wanted >= index_.ntotal;
+      if (!all && neighbors.back().similarity == neighbors[count - 1].similarity) continue;
+      SortNeighbors(neighbors, count);
+      return neighbors;
     }
-    SortNeighbors(neighbors, count);
-    return neighbors;
   }
 
   std::vector<uint64_t> Ids() const override {
@@ -98,6 +94,27 @@ class FaissIndex final : public VectorIndex {
     } catch (const std::exception& error) {
       return absl::InternalError(absl::StrCat("faiss: ", error.what()));
     }
+  }
+
+  absl::Status RemoveLocked(uint64_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (ids_.erase(id) == 0) return absl::OkStatus();
+    const auto faiss_id = static_cast<faiss::Index::idx_t>(id);
+    return Guard([&] { index_.remove_ids(faiss::IDSelectorBatch(1, &faiss_id)); });
+  }
+
+  // The `count` nearest, 1 to ntotal of them, in FAISS's order.
+  absl::StatusOr<std::vector<Neighbor>> SearchLocked(absl::Span<const float> query,
+                                                     int64_t count) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    std::vector<float> similarities(count);
+    std::vector<faiss::Index::idx_t> ids(count);
+    RETURN_IF_ERROR(
+        Guard([&] { index_.search(1, query.data(), count, similarities.data(), ids.data()); }));
+    std::vector<Neighbor> neighbors(count);
+    for (int64_t i = 0; i < count; ++i) {
+      neighbors[i] = {static_cast<uint64_t>(ids[i]), similarities[i]};
+    }
+    return neighbors;
   }
 
   std::string Serialize() const;
@@ -185,7 +202,9 @@ absl::StatusOr<std::unique_ptr<VectorIndex>> LoadFaissIndex(const std::string& p
     std::vector<float> vector(dimensions);
     std::memcpy(vector.data(), vectors.data() + i * dimensions * sizeof(float),
                 dimensions * sizeof(float));
-    RETURN_IF_ERROR(index->Add(id, vector));
+    if (absl::Status added = index->Add(id, vector); !added.ok()) {
+      return Damaged(path, added.message());
+    }
   }
   return index;
 }
