@@ -132,6 +132,15 @@ class RocksDbStore final : public KvStore {
   std::atomic<int64_t> corrupt_count_{0};
 };
 
+// RocksDB has no code of its own for a lock that is taken, and a path may say
+// "lock" too: these are how its messages begin.
+bool IsHeldByAnother(const rocksdb::Status& status) {
+  if (!status.IsIOError()) return false;
+  const std::string text = status.ToString();
+  return absl::StartsWith(text, "IO error: While lock file") ||
+         absl::StartsWith(text, "IO error: lock hold by current process");
+}
+
 absl::Status RocksDbStore::Open() {
   std::error_code error;
   std::filesystem::create_directories(options_.path, error);
@@ -142,7 +151,7 @@ absl::Status RocksDbStore::Open() {
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status = rocksdb::DB::Open(DatabaseOptions(options_), options_.path,
                                                    Families(options_), &handles_, &db);
-  if (!status.ok() && absl::StrContains(status.ToString(), "lock")) {
+  if (IsHeldByAnother(status)) {
     return absl::FailedPreconditionError(
         absl::StrCat(options_.path, " is in use by another process: ", status.ToString()));
   }
