@@ -1,10 +1,11 @@
 #include "server/config_loader.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <fstream>
-#include <iterator>
 #include <set>
+#include <sstream>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -21,6 +22,9 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 constexpr size_t kMaxConfigBytes = size_t{1} << 20;
+constexpr int kMaxDepth = 16;  // the schema needs three
+constexpr absl::Duration kMaxDuration = absl::Hours(24);
+constexpr absl::string_view kDurationRange = "0s to 24h";
 
 struct Place {
   std::string source;  // file or "--set"
@@ -29,7 +33,8 @@ struct Place {
   absl::Status Error(const YAML::Node& node, absl::string_view problem) const {
     const YAML::Mark mark = node.Mark();
     const std::string line = mark.is_null() ? "" : absl::StrCat(":", mark.line + 1);
-    return absl::InvalidArgumentError(absl::StrCat(source, line, ": ", path, ": ", problem));
+    const absl::string_view where = path.empty() ? "document" : absl::string_view(path);
+    return absl::InvalidArgumentError(absl::StrCat(source, line, ": ", where, ": ", problem));
   }
   Place Child(const std::string& key) const {
     return {source, path.empty() ? key : absl::StrCat(path, ".", key)};
@@ -38,12 +43,66 @@ struct Place {
 
 absl::Status MergeMap(const YAML::Node& node, const Place& place, Message& message);
 
+bool IsMessage(const FieldDescriptor* field) {
+  return field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+}
+
+// Durations are messages in the schema and single values in the file.
+bool IsDuration(const FieldDescriptor* field) {
+  return IsMessage(field) && field->message_type()->full_name() == "google.protobuf.Duration";
+}
+
+// Follows a parse and stops it where a small file would become a deep or large
+// tree, before the tree is made.
+class ShapeCheck final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (++documents_ > 1) throw YAML::ParserException(mark, "more than one document");
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    throw YAML::ParserException(mark, "aliases (*name) are not allowed");
+  }
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    Enter(mark);
+  }
+  void OnSequenceEnd() override { --depth_; }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    Enter(mark);
+  }
+  void OnMapEnd() override { --depth_; }
+
+ private:
+  void Enter(const YAML::Mark& mark) {
+    if (++depth_ <= kMaxDepth) return;
+    throw YAML::ParserException(mark, absl::StrCat("nested deeper than ", kMaxDepth, " levels"));
+  }
+
+  int documents_ = 0;
+  int depth_ = 0;
+};
+
+YAML::Node ParseChecked(const std::string& yaml) {
+  std::istringstream stream(yaml);
+  YAML::Parser parser(stream);
+  ShapeCheck check;
+  while (parser.HandleNextDocument(check)) {
+  }
+  return YAML::Load(yaml);
+}
+
 absl::Status SetDuration(const YAML::Node& node, const Place& place, Message& message) {
   if (!node.IsScalar()) return place.Error(node, "expected a duration");
   absl::Duration duration;
-  if (!absl::ParseDuration(node.Scalar(), &duration) || duration < absl::ZeroDuration()) {
-    return place.Error(node, absl::StrCat("expected a duration such as 30s or 500ms, found \"",
-                                          node.Scalar(), "\""));
+  if (!absl::ParseDuration(node.Scalar(), &duration) || duration < absl::ZeroDuration() ||
+      duration > kMaxDuration) {
+    return place.Error(node, absl::StrCat("expected a duration of ", kDurationRange,
+                                          ", such as 30s or 500ms, found \"", node.Scalar(), "\""));
   }
   const Descriptor* type = message.GetDescriptor();
   const auto* reflection = message.GetReflection();
@@ -91,8 +150,7 @@ absl::Status SetScalar(const YAML::Node& node, const Place& place, const FieldDe
   const auto mismatch = [&](const char* expected) {
     return place.Error(node, absl::StrCat("expected ", expected, ", found \"", text, "\""));
   };
-  int32_t small = 0;
-  int64_t large = 0;
+  int64_t number = 0;
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_STRING:
       reflection->SetString(&message, field, text);
@@ -104,12 +162,15 @@ absl::Status SetScalar(const YAML::Node& node, const Place& place, const FieldDe
       reflection->SetBool(&message, field, text == "true");
       return absl::OkStatus();
     case FieldDescriptor::CPPTYPE_INT32:
-      if (!absl::SimpleAtoi(text, &small)) return mismatch("an integer");
-      reflection->SetInt32(&message, field, small);
+      if (!absl::SimpleAtoi(text, &number)) return mismatch("an integer");
+      if (number != static_cast<int32_t>(number)) {
+        return mismatch("an integer of -2147483648 to 2147483647");
+      }
+      reflection->SetInt32(&message, field, static_cast<int32_t>(number));
       return absl::OkStatus();
     case FieldDescriptor::CPPTYPE_INT64:
-      if (!absl::SimpleAtoi(text, &large)) return mismatch("an integer");
-      reflection->SetInt64(&message, field, large);
+      if (!absl::SimpleAtoi(text, &number)) return mismatch("an integer below 2^63");
+      reflection->SetInt64(&message, field, number);
       return absl::OkStatus();
     default:
       return mismatch("a value of another type");
@@ -118,12 +179,9 @@ absl::Status SetScalar(const YAML::Node& node, const Place& place, const FieldDe
 
 absl::Status SetField(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
                       Message& message) {
-  if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
-    return SetScalar(node, place, field, message);
-  }
+  if (!IsMessage(field)) return SetScalar(node, place, field, message);
   Message& child = *message.GetReflection()->MutableMessage(&message, field);
-  const bool duration = field->message_type()->full_name() == "google.protobuf.Duration";
-  return duration ? SetDuration(node, place, child) : MergeMap(node, place, child);
+  return IsDuration(field) ? SetDuration(node, place, child) : MergeMap(node, place, child);
 }
 
 absl::Status MergeMap(const YAML::Node& node, const Place& place, Message& message) {
@@ -140,6 +198,20 @@ absl::Status MergeMap(const YAML::Node& node, const Place& place, Message& messa
     RETURN_IF_ERROR(SetField(entry.second, child, field, message));
   }
   return absl::OkStatus();
+}
+
+// At most one byte past the limit, so that the caller sees a larger file (or a
+// device without end) as too large.
+absl::StatusOr<std::string> ReadConfigFile(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) return absl::NotFoundError(absl::StrCat("cannot open config file ", file));
+  std::string text(kMaxConfigBytes + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (stream.bad()) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot read config file ", file));
+  }
+  text.resize(static_cast<size_t>(stream.gcount()));
+  return text;
 }
 
 absl::Status CheckRange(absl::string_view path, int64_t value, int64_t low, int64_t high) {
@@ -169,13 +241,13 @@ absl::Status MergeYaml(absl::string_view yaml, absl::string_view name,
                        config::v1::ServerConfig& config) {
   if (yaml.size() > kMaxConfigBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(name, ": ", yaml.size(), " bytes, the limit is ", kMaxConfigBytes));
+        absl::StrCat(name, ": more than ", kMaxConfigBytes, " bytes"));
   }
   try {
-    const YAML::Node root = YAML::Load(std::string(yaml));
-    return MergeMap(root, {std::string(name), ""}, config);
+    return MergeMap(ParseChecked(std::string(yaml)), {std::string(name), ""}, config);
   } catch (const YAML::Exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": ", error.what()));
+    const std::string line = error.mark.is_null() ? "" : absl::StrCat(":", error.mark.line + 1);
+    return absl::InvalidArgumentError(absl::StrCat(name, line, ": ", error.msg));
   }
 }
 
@@ -190,7 +262,7 @@ absl::Status MergeSetting(absl::string_view setting, config::v1::ServerConfig& c
   for (size_t i = 0; i < keys.size(); ++i) {
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(keys[i]);
     const bool last = i + 1 == keys.size();
-    if (field == nullptr || (!last && field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE)) {
+    if (field == nullptr || (!last && (!IsMessage(field) || IsDuration(field)))) {
       return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": unknown key"));
     }
     if (last) {
@@ -242,9 +314,7 @@ absl::StatusOr<config::v1::ServerConfig> LoadConfig(const std::string& file,
   config::v1::ServerConfig config;
   RETURN_IF_ERROR(MergeYaml(DefaultConfigYaml(), "default.yaml", config));
   if (!file.empty()) {
-    std::ifstream stream(file, std::ios::binary);
-    if (!stream) return absl::NotFoundError(absl::StrCat("cannot open config file ", file));
-    const std::string text(std::istreambuf_iterator<char>(stream), {});
+    ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(file));
     RETURN_IF_ERROR(MergeYaml(text, file, config));
   }
   for (const std::string& setting : settings) RETURN_IF_ERROR(MergeSetting(setting, config));

@@ -2,7 +2,9 @@
 // then single settings, each over the one before.
 //
 // Errors  kInvalidArgument naming file, line and path: an unknown or repeated
-//         key, a wrong type, a bad duration or enum name, a value out of range.
+//         key, a wrong type, a bad duration or enum name, a value out of range,
+//         nesting past 16 levels, an alias, a second document, more than 1 MiB.
+//         LoadConfig: kNotFound when the file cannot be opened.
 #pragma once
 
 #include <string>
