@@ -175,27 +175,33 @@ absl::StatusOr<StepResult> CpuRunner::Step(const StepBatch& batch) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelRunner>> CreateCpuRunner(const LoadedModel& model,
-                                                             const CpuRunnerOptions& options) {
+absl::StatusOr<std::unique_ptr<ModelRunner>> CreateCpuRunnerWith(const Kernels& kernels,
+                                                                 const LoadedModel& model,
+                                                                 const CpuRunnerOptions& options) {
   if (options.num_threads < 0 || options.num_threads > kMaxThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_threads is ", options.num_threads, ", expected 0 to ", kMaxThreads));
-  }
-  const Kernels* kernels = SelectKernels(options.instruction_set.c_str());
-  if (kernels == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("instruction_set \"", options.instruction_set,
-                                                   "\" is unknown or not on this CPU"));
   }
   const int hardware = std::max(1u, std::thread::hardware_concurrency());
   const int threads =
       options.num_threads > 0 ? options.num_threads : std::min(hardware, kMaxThreads);
   try {
-    auto runner = std::make_unique<CpuRunner>(*kernels, options, threads);
+    auto runner = std::make_unique<CpuRunner>(kernels, options, threads);
     RETURN_IF_ERROR(runner->Load(model));
     return runner;
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("out of memory for the weights or the KV pool");
   }
+}
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> CreateCpuRunner(const LoadedModel& model,
+                                                             const CpuRunnerOptions& options) {
+  const Kernels* kernels = SelectKernels(options.instruction_set.c_str());
+  if (kernels == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("instruction_set \"", options.instruction_set,
+                                                   "\" is unknown or not on this CPU"));
+  }
+  return CreateCpuRunnerWith(*kernels, model, options);
 }
 
 }  // namespace reprise

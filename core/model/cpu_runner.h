@@ -14,6 +14,8 @@
 
 namespace reprise {
 
+struct Kernels;  // core/model/kernels.h
+
 struct CpuRunnerOptions {
   int num_threads = 0;                    // 0: one per hardware thread; at most 256
   Dtype weight_dtype = Dtype::kBfloat16;  // in memory
@@ -26,6 +28,12 @@ struct CpuRunnerOptions {
 // kInvalidArgument naming the option or the tensor that does not fit.
 absl::StatusOr<std::unique_ptr<ModelRunner>> CreateCpuRunner(const LoadedModel& model,
                                                              const CpuRunnerOptions& options);
+
+// The same on the arithmetic of `kernels` whatever options.instruction_set says, so that a
+// test can plant a wrong one. `kernels` outlives the runner.
+absl::StatusOr<std::unique_ptr<ModelRunner>> CreateCpuRunnerWith(const Kernels& kernels,
+                                                                 const LoadedModel& model,
+                                                                 const CpuRunnerOptions& options);
 
 // Runs a short prompt cold, split and beside batch mates, and compares KV and
 // logits bit for bit. OK when they agree; kDataLoss saying what differed.

@@ -2,11 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/model/cpu_runner.h"
 #include "core/model/kernels.h"
-#include "tests/unit/model/random_model.h"
+#include "tests/fakes/random_model.h"
 
 namespace reprise {
 namespace {
@@ -31,15 +32,21 @@ struct Case {
 class ExactnessTest : public ::testing::TestWithParam<Case> {
  protected:
   static constexpr int kTokens = 150;
+  static constexpr int kVocabulary = 331;
   static constexpr int kBlocks = (kTokens + kBlockTokens - 1) / kBlockTokens;
 
-  std::unique_ptr<ModelRunner> MakeRunner(int threads) {
+  void SetUp() override {
+    kernels_ = SelectKernels(GetParam().instruction_set);
+    if (kernels_ == nullptr) GTEST_SKIP() << "not on this CPU";
+  }
+
+  std::unique_ptr<ModelRunner> MakeRunner(int threads, const Kernels& kernels) {
     CpuRunnerOptions options;
     options.num_threads = threads;
     options.weight_dtype = options.kv_dtype = GetParam().dtype;
-    options.instruction_set = GetParam().instruction_set;
     options.kv_pool_bytes = int64_t{32} << 20;
-    auto runner = CreateCpuRunner(RandomModelBuilder(GetParam().architecture).Build(), options);
+    auto runner =
+        CreateCpuRunnerWith(kernels, RandomModelBuilder(GetParam().architecture).Build(), options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     return *std::move(runner);
   }
@@ -75,37 +82,103 @@ class ExactnessTest : public ::testing::TestWithParam<Case> {
     }
     return trace;
   }
+
+  static std::vector<TokenId> RandomTokens() {
+    std::mt19937 random(3);
+    std::vector<TokenId> tokens(kTokens);
+    for (TokenId& token : tokens) token = static_cast<TokenId>(random() % kVocabulary);
+    return tokens;
+  }
+
+  // How many runs over random splits and batch mates differ from a cold single pass.
+  int DifferingTrials(const Kernels& kernels) {
+    std::mt19937 random(4);
+    const std::vector<TokenId> tokens = RandomTokens();
+    const Trace cold = Run(*MakeRunner(1, kernels), tokens, {kTokens}, 0);
+    EXPECT_EQ(cold.logits.size(), size_t{kVocabulary});
+    const auto runner = MakeRunner(GetParam().threads, kernels);
+    // Scalar code is slow, under sanitizers above all.
+    const int trials = std::string(GetParam().instruction_set) == "portable" ? 3 : 20;
+    int differing = 0;
+    for (int trial = 0; trial < trials; ++trial) {
+      std::vector<int> ends = {kTokens};
+      for (uint32_t cut = random() % 6; cut > 0; --cut) {
+        ends.push_back(1 + static_cast<int>(random() % (kTokens - 1)));
+      }
+      if (trial == 0) ends.push_back(kTokens - 1);  // the last token alone
+      std::sort(ends.begin(), ends.end());
+      ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+      if (!(Run(*runner, tokens, ends, static_cast<int>(random() % 4)) == cold)) ++differing;
+    }
+    return differing;
+  }
+
+  const Kernels* kernels_ = nullptr;
 };
 
-TEST_P(ExactnessTest, SplitsMatesAndThreadsChangeNoBit) {
-  if (SelectKernels(GetParam().instruction_set) == nullptr) GTEST_SKIP() << "not on this CPU";
-  std::mt19937 random(3);
-  std::vector<TokenId> tokens(kTokens);
-  for (TokenId& token : tokens) token = static_cast<TokenId>(random() % 331);
-  const auto cold_runner = MakeRunner(1);
-  const Trace cold = Run(*cold_runner, tokens, {kTokens}, 0);
-  ASSERT_EQ(cold.logits.size(), 331u);
-  const auto runner = MakeRunner(GetParam().threads);
-  // Scalar code is slow, under sanitizers above all.
-  const int trials = std::string(GetParam().instruction_set) == "portable" ? 3 : 20;
-  for (int trial = 0; trial < trials; ++trial) {
-    std::vector<int> ends = {kTokens};
-    for (uint32_t cut = random() % 6; cut > 0; --cut) {
-      ends.push_back(1 + static_cast<int>(random() % (kTokens - 1)));
-    }
-    std::sort(ends.begin(), ends.end());
-    ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
-    const int mates = static_cast<int>(random() % 4);
-    EXPECT_TRUE(Run(*runner, tokens, ends, mates) == cold) << "trial " << trial;
+// What the planted kernels are built on; a table of plain functions holds no state.
+const Kernels* planted_on = nullptr;
+
+// Split-K when there are several rows: both halves of the reduction, then their sum.
+void SplitWhenSeveralRows(const PanelProduct& p) {
+  if (p.rows < 2) return planted_on->multiply_panel(p);
+  std::vector<float> half(p.rows * p.columns);
+  PanelProduct first = p, second = p;
+  first.depth = p.depth / 2;
+  second.depth = p.depth - first.depth;
+  second.x += first.depth;
+  second.panel = static_cast<const uint8_t*>(p.panel) +
+                 first.depth * planted_on->panel_columns * DtypeBytes(p.dtype);
+  second.bias = nullptr;
+  second.y = half.data();
+  second.y_stride = p.columns;
+  second.accumulate = false;
+  planted_on->multiply_panel(first);
+  planted_on->multiply_panel(second);
+  for (size_t r = 0; r < p.rows; ++r) {
+    for (size_t c = 0; c < p.columns; ++c) p.y[r * p.y_stride + c] += half[r * p.columns + c];
   }
-  // The comparison sees a difference where there is one.
-  tokens[0] = (tokens[0] + 1) % 331;
+}
+
+// A last bit of the scale that depends on the number of rows.
+void RescaleWhenSeveralRows(const AttentionTile& t) {
+  AttentionTile tile = t;
+  if (t.rows > 1) tile.scale = std::nextafter(t.scale, 1.0f);
+  planted_on->attend(tile);
+}
+
+TEST_P(ExactnessTest, SplitsMatesAndThreadsChangeNoBit) {
+  EXPECT_EQ(DifferingTrials(*kernels_), 0);
+}
+
+TEST_P(ExactnessTest, ADifferentTokenIsSeen) {
+  const auto runner = MakeRunner(1, *kernels_);
+  std::vector<TokenId> tokens = RandomTokens();
+  const Trace cold = Run(*runner, tokens, {kTokens}, 0);
+  tokens[0] = (tokens[0] + 1) % kVocabulary;
   EXPECT_FALSE(Run(*runner, tokens, {kTokens}, 0) == cold);
 }
 
+// The mutation checks: kernels whose order of reduction depends on how many rows there
+// are must be caught by what the clean ones pass.
+TEST_P(ExactnessTest, ASplitReductionForSeveralRowsIsCaught) {
+  planted_on = kernels_;
+  Kernels planted = *kernels_;
+  planted.multiply_panel = SplitWhenSeveralRows;
+  EXPECT_GT(DifferingTrials(planted), 0);
+  EXPECT_TRUE(absl::IsDataLoss(ProbeExactness(*MakeRunner(GetParam().threads, planted))));
+}
+
+TEST_P(ExactnessTest, AttentionThatRoundsWithTheNumberOfRowsIsCaught) {
+  planted_on = kernels_;
+  Kernels planted = *kernels_;
+  planted.attend = RescaleWhenSeveralRows;
+  EXPECT_GT(DifferingTrials(planted), 0);
+  EXPECT_TRUE(absl::IsDataLoss(ProbeExactness(*MakeRunner(GetParam().threads, planted))));
+}
+
 TEST_P(ExactnessTest, StartUpProbePasses) {
-  if (SelectKernels(GetParam().instruction_set) == nullptr) GTEST_SKIP() << "not on this CPU";
-  EXPECT_TRUE(ProbeExactness(*MakeRunner(GetParam().threads)).ok());
+  EXPECT_TRUE(ProbeExactness(*MakeRunner(GetParam().threads, *kernels_)).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -9,23 +9,42 @@
 
 namespace reprise {
 
+inline ModelConfig SmallModelConfig(Architecture architecture) {
+  ModelConfig c;
+  c.name = "random";
+  c.architecture = architecture;
+  c.num_layers = 2;
+  c.num_heads = 6;
+  c.num_kv_heads = architecture == Architecture::kLlama ? 2 : 6;
+  c.head_dim = 64;
+  c.hidden_size = 384;
+  c.intermediate_size = 1024;
+  c.vocabulary_size = 331;  // no multiple of any panel
+  c.context_length = 256;
+  c.tied_embeddings = true;
+  c.rope.dimensions = 64;
+  return c;
+}
+
+// A file of a few kilobytes.
+inline ModelConfig TinyModelConfig(Architecture architecture) {
+  ModelConfig c = SmallModelConfig(architecture);
+  c.num_layers = 1;
+  c.num_heads = 2;
+  c.num_kv_heads = architecture == Architecture::kLlama ? 1 : 2;
+  c.head_dim = c.rope.dimensions = 8;
+  c.hidden_size = 16;
+  c.intermediate_size = 24;
+  c.vocabulary_size = 40;
+  c.context_length = 64;
+  return c;
+}
+
 class RandomModelBuilder {
  public:
-  explicit RandomModelBuilder(Architecture architecture) {
-    ModelConfig& c = config_;
-    c.name = "random";
-    c.architecture = architecture;
-    c.num_layers = 2;
-    c.num_heads = 6;
-    c.num_kv_heads = architecture == Architecture::kLlama ? 2 : 6;
-    c.head_dim = 64;
-    c.hidden_size = 384;
-    c.intermediate_size = 1024;
-    c.vocabulary_size = 331;  // no multiple of any panel
-    c.context_length = 256;
-    c.tied_embeddings = true;
-    c.rope.dimensions = 64;
-  }
+  explicit RandomModelBuilder(Architecture architecture)
+      : RandomModelBuilder(SmallModelConfig(architecture)) {}
+  explicit RandomModelBuilder(ModelConfig config) : config_(std::move(config)) {}
 
   LoadedModel Build() {
     const ModelConfig& c = config_;
