@@ -13,7 +13,7 @@ KvPool::KvPool(const ModelConfig& config, Dtype dtype, int64_t max_bytes)
       head_bytes_(int64_t{kBlockTokens} * config.head_dim * DtypeBytes(dtype)),
       block_bytes_(head_bytes_ * config.num_kv_heads * 2 * config.num_layers),
       num_blocks_(static_cast<int32_t>(
-          std::min<int64_t>(max_bytes / block_bytes_, std::numeric_limits<int32_t>::max()))),
+          std::clamp<int64_t>(max_bytes / block_bytes_, 0, std::numeric_limits<int32_t>::max()))),
       data_(MakeAligned<uint8_t>(static_cast<size_t>(num_blocks_ * block_bytes_))) {}
 
 void KvPool::StoreRow(BlockId block, int layer, bool value, int slot, const float* row) {

@@ -10,6 +10,8 @@
 namespace reprise {
 namespace {
 
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+
 struct Choice {
   TokenId id;
   float logit;
@@ -36,6 +38,13 @@ void Penalize(std::vector<float>& logits, const SamplingOptions& options,
   for (const TokenId id : history.generated) ++counts[id];
   for (const auto& [id, count] : counts) {
     logits[id] -= options.presence_penalty + options.frequency_penalty * static_cast<float>(count);
+  }
+}
+
+// Makes every score a finite number: comparisons with NaN would depend on where it stands.
+void MakeFinite(std::vector<float>& scores) {
+  for (float& score : scores) {
+    score = std::isnan(score) ? kLowest : std::clamp(score, kLowest, -kLowest);
   }
 }
 
@@ -80,13 +89,14 @@ TokenId SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
                     int64_t position) {
   std::vector<float> scores(logits.begin(), logits.end());
   Penalize(scores, options, history);
+  MakeFinite(scores);
   for (const TokenId id : banned) scores[id] = -std::numeric_limits<float>::infinity();
   if (options.temperature <= 0.0f) return ArgMax(scores);
 
   std::vector<Choice> choices;
   choices.reserve(scores.size());
   for (size_t i = 0; i < scores.size(); ++i) {
-    if (std::isfinite(scores[i])) choices.push_back({static_cast<TokenId>(i), scores[i]});
+    if (scores[i] > kLowest) choices.push_back({static_cast<TokenId>(i), scores[i]});
   }
   if (choices.empty()) return ArgMax(scores);
   const bool cut = options.top_k > 0 && static_cast<size_t>(options.top_k) < choices.size();

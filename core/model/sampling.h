@@ -3,6 +3,7 @@
 // The choice is a pure function of (logits, options, history, position): the
 // random number comes from a counter generator keyed by (seed, position), so a
 // reply does not depend on batch mates or on what ran before it.
+// A logit that is not a number counts as the lowest one there is.
 // Threading  plain values and pure functions.
 #pragma once
 
