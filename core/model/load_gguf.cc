@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "absl/strings/match.h"
@@ -15,6 +17,8 @@ struct Rename {
   const char* from;
   const char* to;
 };
+
+constexpr char kRopeFactors[] = "rope_freqs.weight";
 
 // llama.cpp's names without their ".weight" or ".bias".
 constexpr Rename kGlobalNames[] = {{"token_embd", "token_embedding"},
@@ -142,14 +146,53 @@ absl::Status AddTensor(const GgufTensor& source, const ModelConfig& config, Weig
   return absl::OkStatus();
 }
 
+// An integer that must fit a shape field.
+absl::Status ReadSize(const GgufFile& file, const std::string& key, int32_t& out) {
+  ASSIGN_OR_RETURN(const int64_t value, file.Int(key));
+  if (value < 1 || value > (1 << 24)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(key, " is ", value, ", expected 1 to ", 1 << 24));
+  }
+  out = static_cast<int32_t>(value);
+  return absl::OkStatus();
+}
+
+// Llama 3.x files carry their RoPE scaling as one factor a pair.
+absl::Status ReadFrequencyFactors(const GgufFile& file, RopeConfig& rope) {
+  const auto found =
+      std::find_if(file.tensors.begin(), file.tensors.end(),
+                   [](const GgufTensor& tensor) { return tensor.name == kRopeFactors; });
+  if (found == file.tensors.end()) return absl::OkStatus();
+  const int64_t pairs = rope.dimensions / 2;
+  if (found->type != GgmlType::kF32 || found->dims != std::vector<int64_t>{pairs}) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", kRopeFactors, " is no vector of ",
+                                                   pairs, " F32 values, one for each pair"));
+  }
+  rope.frequency_factors.resize(pairs);
+  std::memcpy(rope.frequency_factors.data(), found->bytes.data(), found->bytes.size());
+  for (const float factor : rope.frequency_factors) {
+    if (std::isfinite(factor) && factor > 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", kRopeFactors, " holds ", factor,
+                                                   ", expected finite numbers above 0"));
+  }
+  return absl::OkStatus();
+}
+
+// An integer that must fit a shape field; the field is kept when the key is absent.
+absl::Status ReadSizeIfThere(const GgufFile& file, const std::string& key, int32_t& out) {
+  return file.Has(key) ? ReadSize(file, key, out) : absl::OkStatus();
+}
+
 absl::StatusOr<RopeConfig> ReadRope(const GgufFile& file, const std::string& arch,
                                     int32_t head_dim) {
   RopeConfig rope;
+  rope.dimensions = head_dim;
   ASSIGN_OR_RETURN(rope.theta, file.DoubleOr(arch + ".rope.freq_base", 10000.0));
-  ASSIGN_OR_RETURN(rope.dimensions, file.IntOr(arch + ".rope.dimension_count", head_dim));
+  RETURN_IF_ERROR(ReadSizeIfThere(file, arch + ".rope.dimension_count", rope.dimensions));
   ASSIGN_OR_RETURN(rope.factor, file.DoubleOr(arch + ".rope.scaling.factor", 1.0));
-  ASSIGN_OR_RETURN(rope.original_context,
-                   file.IntOr(arch + ".rope.scaling.original_context_length", 0));
+  RETURN_IF_ERROR(
+      ReadSizeIfThere(file, arch + ".rope.scaling.original_context_length", rope.original_context));
+  RETURN_IF_ERROR(ReadFrequencyFactors(file, rope));
   ASSIGN_OR_RETURN(const std::string scaling, file.StringOr(arch + ".rope.scaling.type", "none"));
   if (scaling == "linear") {
     rope.scaling = RopeConfig::Scaling::kLinear;
@@ -172,17 +215,6 @@ absl::StatusOr<int32_t> Vocabulary(const GgufFile& file) {
   return absl::InvalidArgumentError("tensor token_embd.weight is missing or no matrix");
 }
 
-// An integer that must fit a shape field.
-absl::Status ReadSize(const GgufFile& file, const std::string& key, int32_t& out) {
-  ASSIGN_OR_RETURN(const int64_t value, file.Int(key));
-  if (value < 1 || value > (1 << 24)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(key, " is ", value, ", expected 1 to ", 1 << 24));
-  }
-  out = static_cast<int32_t>(value);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
   ModelConfig config;
   ASSIGN_OR_RETURN(const std::string arch, file.String("general.architecture"));
@@ -199,13 +231,9 @@ absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
   RETURN_IF_ERROR(ReadSize(file, arch + ".feed_forward_length", config.intermediate_size));
   RETURN_IF_ERROR(ReadSize(file, arch + ".context_length", config.context_length));
   config.num_kv_heads = config.num_heads;
-  if (file.Has(arch + ".attention.head_count_kv")) {
-    RETURN_IF_ERROR(ReadSize(file, arch + ".attention.head_count_kv", config.num_kv_heads));
-  }
+  RETURN_IF_ERROR(ReadSizeIfThere(file, arch + ".attention.head_count_kv", config.num_kv_heads));
   config.head_dim = config.hidden_size / config.num_heads;
-  if (file.Has(arch + ".attention.key_length")) {
-    RETURN_IF_ERROR(ReadSize(file, arch + ".attention.key_length", config.head_dim));
-  }
+  RETURN_IF_ERROR(ReadSizeIfThere(file, arch + ".attention.key_length", config.head_dim));
   ASSIGN_OR_RETURN(config.norm_epsilon,
                    file.DoubleOr(arch + (llama ? ".attention.layer_norm_rms_epsilon"
                                                : ".attention.layer_norm_epsilon"),
@@ -228,14 +256,9 @@ absl::StatusOr<LoadedModel> LoadGgufModel(const std::string& path) {
   WeightCollector collector;
   collector.AddMap(map);
   for (const GgufTensor& tensor : file.tensors) {
-    if (tensor.name == "rope_freqs.weight") {
-      return absl::InvalidArgumentError(
-          "tensor rope_freqs.weight: per-pair RoPE factors are not supported in GGUF; "
-          "use the model's Hugging Face folder");
-    }
     RETURN_IF_ERROR(AddTensor(tensor, model.config, collector));
   }
-  model.weights = collector.Finish();
+  ASSIGN_OR_RETURN(model.weights, collector.Finish());
   model.config.tied_embeddings = !model.weights->Has("lm_head");
   return model;
 }

@@ -276,7 +276,7 @@ absl::StatusOr<LoadedModel> LoadHuggingFaceFolder(const std::string& path) {
   for (const std::string& shard : shards) {
     RETURN_IF_ERROR(AddShard(shard, model.config.architecture, collector));
   }
-  model.weights = collector.Finish();
+  ASSIGN_OR_RETURN(model.weights, collector.Finish());
   if (!model.weights->Has("lm_head")) model.config.tied_embeddings = true;
   return model;
 }

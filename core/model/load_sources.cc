@@ -1,5 +1,6 @@
 #include "core/model/load_sources.h"
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 namespace reprise {
@@ -10,7 +11,13 @@ void WeightCollector::AddOwned(WeightTensor tensor, std::vector<uint8_t> bytes) 
   tensors_.push_back(std::move(tensor));
 }
 
-std::shared_ptr<const WeightFile> WeightCollector::Finish() {
+absl::StatusOr<std::shared_ptr<const WeightFile>> WeightCollector::Finish() {
+  absl::flat_hash_set<absl::string_view> names;
+  for (const WeightTensor& tensor : tensors_) {
+    if (!names.insert(tensor.name).second) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", tensor.name, " appears twice"));
+    }
+  }
   return std::make_shared<const WeightFile>(std::move(maps_), std::move(owned_),
                                             std::move(tensors_));
 }

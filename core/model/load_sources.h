@@ -22,7 +22,8 @@ class WeightCollector {
   // Adds a tensor whose bytes are `bytes` rather than part of a map.
   void AddOwned(WeightTensor tensor, std::vector<uint8_t> bytes);
 
-  std::shared_ptr<const WeightFile> Finish();
+  // kInvalidArgument naming a tensor that was added twice.
+  absl::StatusOr<std::shared_ptr<const WeightFile>> Finish();
 
  private:
   std::vector<std::shared_ptr<const MappedFile>> maps_;

@@ -1,6 +1,9 @@
 #include "core/model/model_config.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "core/model/rope.h"
 
 namespace reprise {
 namespace {
@@ -17,7 +20,26 @@ absl::Status CheckPositive(absl::string_view field, double value) {
       absl::StrCat("model config: ", field, " is ", value, ", expected a positive number"));
 }
 
-absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim) {
+// The parameters of the scaling variant, where a bad one would make frequencies
+// that are no numbers.
+absl::Status CheckRopeScaling(const RopeConfig& rope) {
+  const bool yarn = rope.scaling == RopeConfig::Scaling::kYarn;
+  if (!yarn && rope.scaling != RopeConfig::Scaling::kLlama3) return absl::OkStatus();
+  for (const auto& [field, value] :
+       {std::pair("rope beta_fast", rope.beta_fast), std::pair("rope beta_slow", rope.beta_slow),
+        std::pair("rope low_freq_factor", rope.low_frequency_factor),
+        std::pair("rope high_freq_factor", rope.high_frequency_factor)}) {
+    if (absl::Status s = CheckPositive(field, value); !s.ok()) return s;
+  }
+  if (!yarn && rope.low_frequency_factor >= rope.high_frequency_factor) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model config: rope low_freq_factor is ", rope.low_frequency_factor,
+                     ", expected less than high_freq_factor ", rope.high_frequency_factor));
+  }
+  return CheckRange("rope original context", rope.original_context, 1, 1 << 24);
+}
+
+absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim, int32_t context_length) {
   if (absl::Status s = CheckRange("rope dimensions", rope.dimensions, 2, head_dim); !s.ok()) {
     return s;
   }
@@ -27,10 +49,18 @@ absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim) {
   }
   if (absl::Status s = CheckPositive("rope theta", rope.theta); !s.ok()) return s;
   if (absl::Status s = CheckPositive("rope factor", rope.factor); !s.ok()) return s;
-  const bool needs_original =
-      rope.scaling == RopeConfig::Scaling::kYarn || rope.scaling == RopeConfig::Scaling::kLlama3;
-  if (!needs_original) return absl::OkStatus();
-  return CheckRange("rope original context", rope.original_context, 1, 1 << 24);
+  if (absl::Status s = CheckRopeScaling(rope); !s.ok()) return s;
+  if (const size_t count = rope.frequency_factors.size(); count > 0) {
+    const int64_t pairs = rope.dimensions / 2;
+    const auto status = CheckRange("number of rope frequency factors", count, pairs, pairs);
+    if (!status.ok()) return status;
+  }
+  const double attention = RotaryAttentionFactor(rope);
+  if (absl::Status s = CheckPositive("rope attention factor", attention); !s.ok()) return s;
+  for (const double frequency : RotaryFrequencies(rope, context_length)) {
+    if (absl::Status s = CheckPositive("a rope frequency", frequency); !s.ok()) return s;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -57,7 +87,8 @@ absl::Status ModelConfig::Validate() const {
         "model config: num_heads ", num_heads, " is no multiple of num_kv_heads ", num_kv_heads));
   }
   if (absl::Status s = CheckPositive("norm_epsilon", norm_epsilon); !s.ok()) return s;
-  return architecture == Architecture::kLlama ? CheckRope(rope, head_dim) : absl::OkStatus();
+  if (architecture != Architecture::kLlama) return absl::OkStatus();
+  return CheckRope(rope, head_dim, context_length);
 }
 
 void ModelConfig::AddTo(DigestBuilder& builder) const {
@@ -85,6 +116,10 @@ void ModelConfig::AddTo(DigestBuilder& builder) const {
   add_double("rope.beta_fast", rope.beta_fast);
   add_double("rope.beta_slow", rope.beta_slow);
   add_double("rope.attention_factor", rope.attention_factor);
+  if (const auto& factors = rope.frequency_factors; !factors.empty()) {
+    builder.Add("rope.frequency_factors", ByteView(reinterpret_cast<const uint8_t*>(factors.data()),
+                                                   factors.size() * sizeof(float)));
+  }
 }
 
 }  // namespace reprise

@@ -25,12 +25,13 @@ struct RopeConfig {
   int32_t dimensions = 0;  // rotated part of head_dim
   Scaling scaling = Scaling::kNone;
   double factor = 1.0;
-  double low_frequency_factor = 1.0;   // llama3
-  double high_frequency_factor = 4.0;  // llama3
-  double beta_fast = 32.0;             // yarn
-  double beta_slow = 1.0;              // yarn
-  double attention_factor = 0.0;       // yarn; 0: derived from factor
-  int32_t original_context = 0;        // yarn, llama3
+  double low_frequency_factor = 1.0;     // llama3
+  double high_frequency_factor = 4.0;    // llama3
+  double beta_fast = 32.0;               // yarn
+  double beta_slow = 1.0;                // yarn
+  double attention_factor = 0.0;         // yarn; 0: derived from factor
+  int32_t original_context = 0;          // yarn, llama3
+  std::vector<float> frequency_factors;  // of each pair, divide its frequency; empty: all 1
 };
 
 struct ModelConfig {

@@ -8,6 +8,8 @@ namespace reprise {
 namespace {
 
 constexpr double kPi = std::numbers::pi;
+constexpr size_t kEagerPairs = size_t{1} << 22;  // cosines made at once: 16 MiB
+constexpr int32_t kReserveStep = 256;            // positions
 
 // NTK-aware base for a context `factor` times the original one.
 double DynamicTheta(const RopeConfig& rope, int32_t context_length) {
@@ -67,6 +69,7 @@ std::vector<double> RotaryFrequencies(const RopeConfig& rope, int32_t context_le
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double plain = std::pow(theta, -2.0 * static_cast<double>(i) / rope.dimensions);
     frequencies[i] = ScaledFrequency(rope, i, plain);
+    if (!rope.frequency_factors.empty()) frequencies[i] /= double{rope.frequency_factors[i]};
   }
   return frequencies;
 }
@@ -78,17 +81,24 @@ double RotaryAttentionFactor(const RopeConfig& rope) {
 }
 
 RotaryTable::RotaryTable(const RopeConfig& rope, int32_t context_length)
-    : half_(rope.dimensions / 2) {
-  const std::vector<double> frequencies = RotaryFrequencies(rope, context_length);
-  const double factor = RotaryAttentionFactor(rope);
-  cosines_.reserve(context_length * half_);
-  sines_.reserve(context_length * half_);
-  for (int32_t position = 0; position < context_length; ++position) {
-    for (const double frequency : frequencies) {
-      cosines_.push_back(static_cast<float>(std::cos(position * frequency) * factor));
-      sines_.push_back(static_cast<float>(std::sin(position * frequency) * factor));
+    : half_(rope.dimensions / 2),
+      context_length_(context_length),
+      factor_(RotaryAttentionFactor(rope)),
+      frequencies_(RotaryFrequencies(rope, context_length)) {
+  Reserve(static_cast<int32_t>(std::min<size_t>(context_length, kEagerPairs / half_)));
+}
+
+void RotaryTable::Reserve(int32_t positions) {
+  if (positions <= reserved_) return;
+  const int32_t wanted = (positions - 1) / kReserveStep * kReserveStep + kReserveStep;
+  const int32_t end = std::min(wanted, context_length_);
+  for (int32_t position = reserved_; position < end; ++position) {
+    for (const double frequency : frequencies_) {
+      cosines_.push_back(static_cast<float>(std::cos(position * frequency) * factor_));
+      sines_.push_back(static_cast<float>(std::sin(position * frequency) * factor_));
     }
   }
+  reserved_ = end;
 }
 
 void RotaryTable::Rotate(float* head, int32_t position) const {

@@ -1,11 +1,11 @@
-// RotaryTable: cosines and sines of rotary position embedding for every
-// position, computed once in double.
+// RotaryTable: cosines and sines of rotary position embedding, computed once for
+// each position, in double.
 //
 // Source  Su et al. 2021, arXiv 2104.09864; the scaling variants follow Hugging
 //         Face transformers' modeling_rope_utils. The dynamic variant grows with
 //         the sequence there; here its base is fixed for the whole context, since
 //         KV of a position may not depend on what comes after it.
-// Threading  immutable.
+// Threading  Reserve excludes every other call; Rotate is safe from any thread.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,24 @@ namespace reprise {
 
 class RotaryTable {
  public:
+  // Holds every position of a usual context at once. The rest waits for Reserve,
+  // since the context's length is only a number in a file.
   RotaryTable(const RopeConfig& rope, int32_t context_length);
 
+  // Makes positions [0, positions) known; at most the context's.
+  void Reserve(int32_t positions);
+
   // Rotates the first `dimensions` of one head in place; pairs (i, i + dimensions / 2).
+  // `position` has been reserved.
   void Rotate(float* head, int32_t position) const;
 
  private:
   size_t half_;
-  std::vector<float> cosines_;  // [context_length][half]
+  int32_t context_length_;
+  double factor_;
+  std::vector<double> frequencies_;
+  int32_t reserved_ = 0;
+  std::vector<float> cosines_;  // [reserved][half]
   std::vector<float> sines_;
 };
 

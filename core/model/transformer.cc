@@ -19,6 +19,7 @@ Transformer::Transformer(const ModelConfig& config, const Kernels& kernels, Thre
 }
 
 void Transformer::Reserve(size_t rows, int32_t last_position) {
+  if (rotary_) rotary_->Reserve(last_position + 1);
   if (rows > reserved_rows_) {
     reserved_rows_ = rows;
     x_ = MakeAligned<float>(rows * config_.hidden_size);
