@@ -3,12 +3,12 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/json.h"
 #include "core/base/mapped_file.h"
 #include "core/base/status_macros.h"
+#include "core/text/nfc.h"
 #include "core/text/utf8.h"
 
 namespace reprise {
@@ -76,22 +76,12 @@ std::u32string CleanText(absl::string_view text) {
 std::u32string StripAndLower(const std::u32string& text) {
   std::string utf8;
   for (const char32_t c : text) AppendUtf8(c, utf8);
-  utf8proc_uint8_t* decomposed = nullptr;
-  const utf8proc_ssize_t size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(utf8.data()),
-                   static_cast<utf8proc_ssize_t>(utf8.size()), &decomposed,
-                   static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE));
-  if (size < 0) return text;
-  const absl::string_view view(reinterpret_cast<char*>(decomposed), static_cast<size_t>(size));
   std::u32string out;
-  for (size_t at = 0; at < view.size();) {
-    const Utf8Character c = DecodeUtf8(view, at);
-    at += c.length;
-    const auto code_point = static_cast<utf8proc_int32_t>(c.code_point);
+  for (const char32_t c : ToNfd(utf8)) {
+    const auto code_point = static_cast<utf8proc_int32_t>(c);
     if (utf8proc_category(code_point) == UTF8PROC_CATEGORY_MN) continue;
     out.push_back(static_cast<char32_t>(utf8proc_tolower(code_point)));
   }
-  std::free(decomposed);
   return out;
 }
 
