@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <set>
 
 #include "absl/base/thread_annotations.h"
@@ -202,8 +203,11 @@ absl::StatusOr<std::unique_ptr<VectorIndex>> LoadFaissIndex(const std::string& p
     std::vector<float> vector(dimensions);
     std::memcpy(vector.data(), vectors.data() + i * dimensions * sizeof(float),
                 dimensions * sizeof(float));
-    if (absl::Status added = index->Add(id, vector); !added.ok()) {
-      return Damaged(path, added.message());
+    if (const absl::Status added = index->Add(id, vector); !added.ok()) {
+      return Damaged(path, absl::StrCat("id ", id, ": ", added.message()));
+    }
+    if (index->size() != static_cast<int64_t>(i) + 1) {
+      return Damaged(path, absl::StrCat("id ", id, " is there twice"));
     }
   }
   return index;

@@ -1,5 +1,6 @@
 #include "core/text/bpe_tokenizer.h"
 
+#include <algorithm>
 #include <queue>
 
 #include "absl/container/flat_hash_map.h"
@@ -15,6 +16,7 @@ namespace reprise {
 namespace {
 
 constexpr TokenId kNoToken = -1;
+constexpr int64_t kMaxUnusedIds = 1 << 16;
 
 struct Merge {
   int32_t rank;
@@ -139,7 +141,17 @@ absl::Status CheckId(const char* field, TokenId id, size_t vocabulary) {
       absl::StrCat("tokenizer: ", field, " ", id, " is not in [0, ", vocabulary, ")"));
 }
 
+// One token with a large id would otherwise cost the memory of a vocabulary up to it.
+absl::Status CheckGaps(const std::vector<std::string>& tokens) {
+  const int64_t unused = std::count(tokens.begin(), tokens.end(), "");
+  if (unused <= kMaxUnusedIds) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("tokenizer: ", unused, " of ", tokens.size(),
+                                                 " ids have no token, the limit is ",
+                                                 kMaxUnusedIds));
+}
+
 absl::Status BpeTokenizer::AddVocabulary(const TokenizerSpec& spec) {
+  RETURN_IF_ERROR(CheckGaps(spec.tokens));
   for (const TokenId id : spec.special) {
     RETURN_IF_ERROR(CheckId("special token id", id, spec.tokens.size()));
     special_.insert(id);

@@ -11,7 +11,8 @@
 
 namespace reprise {
 
-// kInvalidArgument: a merge or a special id that the vocabulary lacks.
+// kInvalidArgument: a merge or a special id that the vocabulary lacks, or more ids
+// without a token than any model has.
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateBpeTokenizer(const TokenizerSpec& spec);
 
 }  // namespace reprise

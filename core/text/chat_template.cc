@@ -131,7 +131,10 @@ ChatFormat DetectChatFormat(absl::string_view template_source, absl::string_view
 
 ChatTemplate::ChatTemplate(ChatFormat format, const Tokenizer* tokenizer,
                            std::string default_system)
-    : format_(format), tokenizer_(tokenizer), default_system_(std::move(default_system)) {}
+    : format_(format), tokenizer_(tokenizer), default_system_(std::move(default_system)) {
+  // A template of damaged bytes must not make every conversation fail.
+  if (FindInvalidUtf8(default_system_)) default_system_.clear();
+}
 
 std::string ChatTemplate::DefaultSystemFromTemplate(absl::string_view source) {
   // As ChatML templates write it: '<|im_start|>system\nYou are …<|im_end|>\n'

@@ -34,7 +34,8 @@ ChatFormat DetectChatFormat(absl::string_view template_source, absl::string_view
 class ChatTemplate {
  public:
   // `default_system` is what the model's own template puts in front when the
-  // conversation has no system message (empty: nothing).
+  // conversation has no system message (empty or not UTF-8:
+  // nothing).
   ChatTemplate(ChatFormat format, const Tokenizer* tokenizer, std::string default_system);
 
   // The default system text the template source carries ("You are a helpful AI
