@@ -16,6 +16,10 @@ namespace {
 // How late a cancelled call is noticed.
 constexpr std::chrono::milliseconds kCancelPoll{5};
 
+// The caller's own timer started before its deadline travelled here and ends the call this
+// much before ours, at most, unless the caller cancelled.
+constexpr absl::Duration kDeadlineTravel = absl::Milliseconds(50);
+
 // Carries a reply from the engine thread, which only enqueues, to the handler's.
 // The standard mutex, since ThreadSanitizer does not see into a packaged abseil.
 class ReplyQueue {
@@ -94,7 +98,7 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
 
 // gRPC cancels a call whose deadline passes, so the engine may see only that.
 bool GenerationHandlers::IsLate(const CallFacts& call) const {
-  return call.deadline && clock_->Monotonic() >= *call.deadline;
+  return call.deadline && clock_->Monotonic() + kDeadlineTravel >= *call.deadline;
 }
 
 absl::Status GenerationHandlers::CountTokens(const inference::v1::CountTokensRequest& request,

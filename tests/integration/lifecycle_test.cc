@@ -101,13 +101,15 @@ void ExpectNothingHeld(TestServer& server) {
 
 // Lets the engine go on step by step, far fewer than the stream asked for, until
 // it has noticed that nobody waits any more.
-void ExpectEndsEarly(TestServer& server, const std::string& code) {
+void ExpectEndsEarly(TestServer& server, const std::vector<std::string>& codes) {
   int steps = 0;
   while (server.Metric("reprise_requests_total") < 1 && steps++ < kHeldTokens / 2) {
     server.gate().LetOnePass();
     absl::SleepFor(absl::Milliseconds(2));
   }
-  EXPECT_EQ(server.Metric("reprise_requests_total", code), 1);
+  double ended = 0;
+  for (const std::string& code : codes) ended += server.Metric("reprise_requests_total", code);
+  EXPECT_EQ(ended, 1);
   server.gate().Open();
   ExpectNothingHeld(server);
 }
@@ -117,14 +119,15 @@ TEST(LifecycleTest, CancelledStreamFreesItsBlocks) {
   HeldStream stream(server, kLong);
   stream.Cancel();
   EXPECT_EQ(stream.Finish().error_code(), grpc::StatusCode::CANCELLED);
-  ExpectEndsEarly(server, "CANCELLED");
+  ExpectEndsEarly(server, {"CANCELLED"});
 }
 
 TEST(LifecycleTest, PassedDeadlineFreesItsBlocks) {
   TestServer server;
   HeldStream stream(server, std::chrono::milliseconds(2000));
   EXPECT_EQ(stream.Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  ExpectEndsEarly(server, "DEADLINE_EXCEEDED");
+  // A caller's timer may end the call so long before the server's that it looks cancelled.
+  ExpectEndsEarly(server, {"DEADLINE_EXCEEDED", "CANCELLED"});
 }
 
 TEST(LifecycleTest, CallsOverTheLimitAreRefusedWithADelay) {

@@ -157,6 +157,20 @@ TEST_F(GenerationHandlersTest, CancellationPastTheDeadlineIsDeadlineExceeded) {
   EXPECT_EQ(Generate().code(), absl::StatusCode::kDeadlineExceeded);
 }
 
+TEST_F(GenerationHandlersTest, CancellationJustBeforeTheDeadlineIsDeadlineExceeded) {
+  engine_.wait_for_cancel = true;
+  call_.deadline = clock_.Monotonic() + absl::Milliseconds(20);
+  call_.is_cancelled = [] { return true; };
+  EXPECT_EQ(Generate().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(GenerationHandlersTest, CancellationLongBeforeTheDeadlineIsCancelled) {
+  engine_.wait_for_cancel = true;
+  call_.deadline = clock_.Monotonic() + absl::Seconds(1);
+  call_.is_cancelled = [] { return true; };
+  EXPECT_EQ(Generate().code(), absl::StatusCode::kCancelled);
+}
+
 TEST_F(GenerationHandlersTest, EngineErrorKeepsItsCodeEvenWhenLate) {
   engine_.status = absl::InternalError("device fault");
   call_.deadline = absl::ZeroDuration();

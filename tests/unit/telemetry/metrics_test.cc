@@ -25,7 +25,9 @@ TEST(MetricsTest, EveryFamilyHasHelpTypeAndAProperName) {
     EXPECT_GT(family.help.size(), 3u) << name;
     EXPECT_FALSE(family.samples.empty()) << name;
     EXPECT_EQ(absl::EndsWith(name, "_total"), family.type == "counter") << name;
-    if (family.type == "histogram") EXPECT_TRUE(absl::EndsWith(name, "_seconds")) << name;
+    if (family.type == "histogram") {
+      EXPECT_TRUE(absl::EndsWith(name, "_seconds")) << name;
+    }
     EXPECT_THAT((std::set<std::string>{"counter", "gauge", "histogram"}),
                 ::testing::Contains(family.type));
     for (const std::string& word : std::vector<std::string>(absl::StrSplit(name, '_'))) {

@@ -76,7 +76,8 @@ std::unique_ptr<Tokenizer> RandomPieces(std::mt19937& random, const std::string&
 TEST(IncrementalDetokenizerTest, ChunksAreWholeCharactersAndJoinToTheWhole) {
   std::mt19937 random(7);
   const std::string source =
-      "plain ascii, naïve café, Ελληνικά, 漢字かな, 😀👩‍👩‍👧🇩🇪, \xFF\xC3\x28\xED\xA0\x80 "
+      "plain ascii, naïve café, Ελληνικά, 漢字かな, 😀👩‍👩‍👧🇩🇪, "
+      "\xFF\xC3\x28\xED\xA0\x80 "
       "end";
   for (int round = 0; round < 50; ++round) {
     const auto tokenizer = RandomPieces(random, source);
