@@ -52,8 +52,8 @@ absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim, int32_t context
   if (absl::Status s = CheckRopeScaling(rope); !s.ok()) return s;
   if (const size_t count = rope.frequency_factors.size(); count > 0) {
     const int64_t pairs = rope.dimensions / 2;
-    const auto status = CheckRange("number of rope frequency factors", count, pairs, pairs);
-    if (!status.ok()) return status;
+    absl::Status s = CheckRange("number of rope frequency factors", count, pairs, pairs);
+    if (!s.ok()) return s;
   }
   const double attention = RotaryAttentionFactor(rope);
   if (absl::Status s = CheckPositive("rope attention factor", attention); !s.ok()) return s;

@@ -101,30 +101,29 @@ FileTensor FuseQkv(const LoadedModel& model, const std::string& layer, const std
                    const std::string& name) {
   FileTensor fused = CopyOf(Weight(model, layer + "attention.q." + suffix), name);
   for (const char* part : {"attention.k.", "attention.v."}) {
-    const WeightTensor& tensor = Weight(model, layer + part + suffix);
+    const WeightTensor& tensor = Weight(model, absl::StrCat(layer, part, suffix));
     fused.shape[0] += tensor.shape[0];
     fused.bytes += std::string(AsText(tensor.bytes));
   }
   return fused;
 }
 
-// The canonical name with each first of `renames` put in the place of its second.
+// The canonical name with the second of each pair in the place of the first.
 std::string Rename(const std::string& name,
                    const std::vector<std::pair<absl::string_view, absl::string_view>>& renames) {
   return absl::StrReplaceAll(name, renames);
 }
 
 std::string GgufName(const std::string& name) {
-  std::string renamed = Rename(name, {{"token_embedding", "token_embd.weight"},
-                                      {"position_embedding", "position_embd.weight"},
-                                      {"final_norm", "output_norm"},
-                                      {"lm_head", "output.weight"},
-                                      {"layers.", "blk."},
-                                      {"attention_norm", "attn_norm"},
-                                      {"mlp_norm", "ffn_norm"},
-                                      {"attention.", "attn_"},
-                                      {"mlp.", "ffn_"}});
-  return renamed;
+  return Rename(name, {{"token_embedding", "token_embd.weight"},
+                       {"position_embedding", "position_embd.weight"},
+                       {"final_norm", "output_norm"},
+                       {"lm_head", "output.weight"},
+                       {"layers.", "blk."},
+                       {"attention_norm", "attn_norm"},
+                       {"mlp_norm", "ffn_norm"},
+                       {"attention.", "attn_"},
+                       {"mlp.", "ffn_"}});
 }
 
 std::string LlamaName(const std::string& name) {
