@@ -1,0 +1,73 @@
+// Stored values. Each input is decoded as it is and once more under a checksum that
+// fits it, so that what lies behind the checksum is reached.
+#include <algorithm>
+#include <cstring>
+
+#include "core/store/segment_codec.h"
+#include "tests/fuzz/fuzz.h"
+
+namespace reprise::fuzz {
+namespace {
+
+constexpr size_t kChecksumAt = 8, kFieldsAt = 24;
+
+SegmentRecord Record(SegmentKind kind) {
+  SegmentRecord record;
+  record.kind = kind;
+  record.ids.resize(kind == SegmentKind::kFull ? kSegmentTokens : 5, 7);
+  record.start_position = kSegmentTokens;
+  record.key.fill(1);
+  record.parent.fill(2);
+  record.identity.fill(3);
+  record.hit_count = 4;
+  record.payload_bytes = 40;
+  return record;
+}
+
+PromptRecord Prompt() {
+  PromptRecord prompt;
+  prompt.id = 9;
+  prompt.ids = {1, 2, 3};
+  prompt.embedding = {0.6f, 0.8f};
+  return prompt;
+}
+
+void DecodeAll(ByteView value) {
+  if (const auto record = DecodeRecord(value); record.ok()) {
+    Require(AsBytes(EncodeRecord(*record)) == value.first(EncodeRecord(*record).size()) ||
+                EncodeRecord(*record).size() < value.size(),
+            "a record is written as it was read");
+  }
+  if (const auto prompt = DecodePrompt(value); prompt.ok()) {
+    Require(EncodePrompt(*prompt).size() <= value.size(), "a prompt holds what was read");
+  }
+  std::vector<uint8_t> payload(40, 0xEE);
+  for (const SegmentKind kind : {SegmentKind::kFull, SegmentKind::kTail}) {
+    const bool read = DecodeSegment(value, Record(kind), absl::MakeSpan(payload)).ok();
+    Require(!read || AsBytes(EncodeSegment(Record(kind), payload)) == value,
+            "a segment that is read is the one that was asked for");
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> FuzzSeeds() {
+  const std::vector<uint8_t> payload(40, 5);
+  return {EncodeSegment(Record(SegmentKind::kFull), payload),
+          EncodeSegment(Record(SegmentKind::kTail), payload),
+          EncodeRecord(Record(SegmentKind::kFull)), EncodeRecord(Record(SegmentKind::kTail)),
+          EncodePrompt(Prompt())};
+}
+
+}  // namespace reprise::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace reprise;
+  fuzz::DecodeAll(ByteView(data, size));
+  if (size < fuzz::kFieldsAt) return 0;
+  std::string sealed(fuzz::Text(data, size));
+  const Checksum128 checksum = Xxh3Checksum({AsBytes(sealed).subspan(fuzz::kFieldsAt)});
+  std::memcpy(&sealed[fuzz::kChecksumAt], &checksum, sizeof(checksum));
+  fuzz::DecodeAll(AsBytes(sealed));
+  return 0;
+}
