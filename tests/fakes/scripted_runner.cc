@@ -20,7 +20,8 @@ class ScriptedRunner final : public ModelRunner {
   }
 
   absl::StatusOr<StepResult> Step(const StepBatch& batch) override {
-    if (options_.before_step) options_.before_step();
+    if (options_.before_step) options_.before_step(batch);
+    const absl::Status fault = options_.fail_step ? options_.fail_step() : absl::OkStatus();
     StepResult result;
     result.logits.resize(batch.sequences.size());
     for (const StepSequence& sequence : batch.sequences) {
@@ -30,10 +31,11 @@ class ScriptedRunner final : public ModelRunner {
         return absl::InvalidArgumentError("a position has no block");
       }
       for (size_t i = 0; i < sequence.tokens.size(); ++i) {
-        Slot(sequence, sequence.start_position + i) = sequence.tokens[i];
+        Slot(sequence, sequence.start_position + i) = fault.ok() ? sequence.tokens[i] : kEmptySlot;
       }
       result.tokens.push_back(sequence.sample ? NextToken(sequence, end) : 0);
     }
+    if (!fault.ok()) return fault;
     return result;
   }
 

@@ -2,7 +2,7 @@
 // the next token is a hash of all ids read back through the block table, so a
 // wrong block, a wrong position or damaged KV changes the output.
 //
-// Threading  as ModelRunner; `before_step` runs on the thread that steps.
+// Threading  as ModelRunner; the callbacks run on the thread that steps.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,11 @@ namespace reprise {
 struct ScriptedRunnerOptions {
   int32_t num_blocks = 256;
   int32_t context_length = 2048;
-  int32_t vocabulary_size = 257;      // the byte tokenizer's
-  std::function<void()> before_step;  // may block: holds the engine in a step
+  int32_t vocabulary_size = 257;  // the byte tokenizer's
+  // May block: holds the engine in a step.
+  std::function<void(const StepBatch&)> before_step;
+  // Not OK: the step fails, and its new tokens' KV is garbage.
+  std::function<absl::Status()> fail_step;
 };
 
 // Produces the ids of 'a' to 'z' only, and never one that is banned.

@@ -2,7 +2,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <cmath>
 #include <stdexcept>
 
 #include "absl/strings/match.h"
@@ -12,24 +11,11 @@
 #include "absl/time/clock.h"
 #include "core/similarity/brute_force_index.h"
 #include "core/store/memory_store.h"
+#include "tests/fakes/letter_embedding.h"
 #include "tests/fakes/scripted_runner.h"
 
 namespace reprise {
 namespace {
-
-constexpr int kDimensions = 26;
-
-// Counts letters: texts that share most of them are near.
-absl::StatusOr<std::vector<float>> EmbedLetters(const std::string& text) {
-  std::vector<float> vector(kDimensions, 0.01f);
-  for (const char c : text) {
-    if (c >= 'a' && c <= 'z') vector[c - 'a'] += 1;
-  }
-  float square = 0;
-  for (const float v : vector) square += v * v;
-  for (float& v : vector) v /= std::sqrt(square);
-  return vector;
-}
 
 template <typename T>
 T Require(absl::StatusOr<T> value) {
@@ -43,38 +29,13 @@ std::shared_ptr<grpc::Channel> Connect(int port) {
 
 }  // namespace
 
-void Gate::Set(bool open) {
-  absl::MutexLock lock(&mutex_);
-  open_ = open;
-}
-
-void Gate::LetOnePass() {
-  absl::MutexLock lock(&mutex_);
-  ++passes_;
-}
-
-void Gate::Pass() {
-  absl::MutexLock lock(&mutex_);
-  ++waiting_;
-  const auto may_pass = [this] { return open_ || passes_ > 0; };
-  mutex_.Await(absl::Condition(&may_pass));
-  if (!open_) --passes_;
-  --waiting_;
-}
-
-void Gate::AwaitWaiter() const {
-  absl::MutexLock lock(&mutex_);
-  const auto has_waiter = [this] { return waiting_ > 0; };
-  mutex_.Await(absl::Condition(&has_waiter));
-}
-
 TestServer::TestServer(TestServerOptions options) : model_(options.context_length) {
   logger_ = Require(Logger::Create({.file = "/dev/null"}, &metrics_));
   EngineParts parts;
-  parts.runner = CreateScriptedRunner(
-      {.context_length = options.context_length, .before_step = [this] { gate_.Pass(); }});
+  parts.runner = CreateScriptedRunner({.context_length = options.context_length,
+                                       .before_step = [this](const StepBatch&) { gate_.Pass(); }});
   parts.store = CreateMemoryStore();
-  parts.vectors = CreateBruteForceIndex(kDimensions);
+  parts.vectors = CreateBruteForceIndex(kLetterDimensions);
   parts.embed = EmbedLetters;
   parts.tokenizer = model_.tokenizer.get();
   parts.metrics = &metrics_;

@@ -7,33 +7,15 @@
 #include <memory>
 #include <string>
 
-#include "absl/synchronization/mutex.h"
 #include "core/engine/engine.h"
 #include "core/telemetry/log.h"
 #include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
 #include "reprise/inference/v1/generation_service.grpc.pb.h"
 #include "server/grpc_server.h"
 #include "tests/fakes/byte_model.h"
+#include "tests/fakes/gate.h"
 
 namespace reprise {
-
-// Holds the model's steps while it is closed.
-class Gate {
- public:
-  void Close() { Set(false); }
-  void Open() { Set(true); }
-  void LetOnePass();
-  void Pass();               // blocks while closed
-  void AwaitWaiter() const;  // until a step stands at the closed gate
-
- private:
-  void Set(bool open);
-
-  mutable absl::Mutex mutex_;
-  bool open_ = true;
-  int passes_ = 0;  // steps that may pass although it is closed
-  int waiting_ = 0;
-};
 
 struct TestServerOptions {
   server::GrpcOptions grpc;  // the addresses are set by TestServer
@@ -65,7 +47,7 @@ class TestServer {
   server::ByteModel model_;
   SystemClock clock_;
   Metrics metrics_;
-  Gate gate_;
+  Gate gate_;  // the model's steps pass it
   std::unique_ptr<Logger> logger_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<server::GenerationHandlers> handlers_;

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tests/fakes/byte_model.h"
+#include "tests/fakes/simulated_clock.h"
 
 namespace reprise::server {
 namespace {
@@ -54,14 +55,6 @@ class FakeEngine final : public Engine {
   std::thread thread_;
 };
 
-// A monotonic clock that a test moves; the wall clock does not matter here.
-class ManualClock final : public Clock {
- public:
-  absl::Time Now() const override { return absl::UnixEpoch(); }
-  absl::Duration Monotonic() const override { return absl::Milliseconds(milliseconds.load()); }
-  std::atomic<int64_t> milliseconds{1000};
-};
-
 class GenerationHandlersTest : public testing::Test {
  protected:
   GenerationHandlersTest() {
@@ -80,7 +73,7 @@ class GenerationHandlersTest : public testing::Test {
   }
 
   ByteModel model_{64};
-  ManualClock clock_;
+  SimulatedClock clock_;
   FakeEngine engine_;
   GenerationHandlers handlers_{model_.facts, &engine_, &clock_};
   CallFacts call_;
@@ -151,7 +144,7 @@ TEST_F(GenerationHandlersTest, CancellationPastTheDeadlineIsDeadlineExceeded) {
   engine_.wait_for_cancel = true;
   call_.deadline = clock_.Monotonic() + absl::Seconds(1);
   call_.is_cancelled = [this] {
-    clock_.milliseconds += 2000;
+    clock_.Advance(absl::Seconds(2));
     return true;
   };
   EXPECT_EQ(Generate().code(), absl::StatusCode::kDeadlineExceeded);
