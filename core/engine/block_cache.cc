@@ -49,16 +49,24 @@ void BlockCache::Release(BlockId block) {
   if (cached_[block] && pool_.references(block) == 1) --cached_in_use_;
 }
 
-void BlockCache::Keep(PrefixIndex::NodeId parent, absl::Span<const TokenId> ids, BlockId block) {
+PrefixIndex::NodeId BlockCache::Keep(PrefixIndex::NodeId parent, absl::Span<const TokenId> ids,
+                                     BlockId& block) {
   const PrefixIndex::Inserted inserted = index_.Insert(parent, ids, static_cast<uint64_t>(block));
   index_.Touch(inserted.node, ++tick_);
-  if (!inserted.inserted) return;
-  pool_.AddReference(block);
-  cached_[block] = true;
-  ++cached_in_use_;  // the sequence that computed it still holds it
+  if (inserted.inserted) {
+    pool_.AddReference(block);
+    cached_[block] = true;
+    ++cached_in_use_;  // the sequence that computed it still holds it
+  } else {
+    const auto equal = static_cast<BlockId>(index_.value(inserted.node));
+    Hold(equal);
+    Release(block);
+    block = equal;
+  }
+  return inserted.node;
 }
 
-void BlockCache::Commit(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks,
+void BlockCache::Commit(absl::Span<const TokenId> ids, absl::Span<BlockId> blocks,
                         bool whole_blocks_only) {
   PrefixIndex::NodeId parent = PrefixIndex::kRoot;
   for (size_t at = 0; at < ids.size(); at += kBlockTokens) {
@@ -73,10 +81,7 @@ void BlockCache::Commit(absl::Span<const TokenId> ids, absl::Span<const BlockId>
       if (pool_.references(block) > 1) --cached_in_use_;
       pool_.Release(block);
     }
-    Keep(parent, slice, blocks[at / kBlockTokens]);
-    const auto child = index_.FindChild(parent, slice);
-    if (!child) return;
-    parent = *child;
+    parent = Keep(parent, slice, blocks[at / kBlockTokens]);
   }
 }
 

@@ -43,9 +43,11 @@ class BlockCache {
   void Release(BlockId block);
 
   // Keeps the KV of `ids`, which lies in `blocks` in order, for reuse. With
-  // `whole_blocks_only` the last, partly filled block stays private.
-  void Commit(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks,
-              bool whole_blocks_only);
+  // `whole_blocks_only` the last, partly filled block stays private. Where equal
+  // KV is cached already, the caller's block is released and its place in `blocks`
+  // taken by the cached one: who uses a cached block then also uses those before
+  // it, so that every unused block can be evicted.
+  void Commit(absl::Span<const TokenId> ids, absl::Span<BlockId> blocks, bool whole_blocks_only);
 
   int32_t num_blocks() const { return pool_.num_blocks(); }
   int32_t num_free() const { return pool_.num_free(); }
@@ -57,7 +59,8 @@ class BlockCache {
 
  private:
   bool EvictOne();
-  void Keep(PrefixIndex::NodeId parent, absl::Span<const TokenId> ids, BlockId block);
+  PrefixIndex::NodeId Keep(PrefixIndex::NodeId parent, absl::Span<const TokenId> ids,
+                           BlockId& block);
 
   BlockPool pool_;
   PrefixIndex index_{kBlockTokens};  // values are BlockIds

@@ -60,9 +60,10 @@ void DiskCache::Erase(PrefixIndex::NodeId node) {
   entries_.erase(entry);
 }
 
-void DiskCache::Forget(const SegmentKey& key) {
+std::vector<SegmentKey> DiskCache::Forget(const SegmentKey& key) {
+  std::vector<SegmentKey> forgotten;
   const auto found = by_key_.find(key);
-  if (found == by_key_.end()) return;
+  if (found == by_key_.end()) return forgotten;
   const PrefixIndex::NodeId top = entries_.at(found->second).node;
   // Leaves first: what hangs below `top` cannot be reached without it.
   while (index_.Contains(top)) {
@@ -72,9 +73,12 @@ void DiskCache::Forget(const SegmentKey& key) {
       return at == top;
     };
     const auto leaves = index_.OldestLeaves(index_.size(), below);
-    if (leaves.empty()) return;
-    for (const PrefixIndex::NodeId leaf : leaves) Erase(leaf);
+    for (const PrefixIndex::NodeId leaf : leaves) {
+      forgotten.push_back(EntryOf(leaf).record.key);
+      Erase(leaf);
+    }
   }
+  return forgotten;
 }
 
 void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms) {

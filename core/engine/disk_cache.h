@@ -30,11 +30,13 @@ class DiskCache {
   Match Find(absl::Span<const TokenId> ids) const;
 
   // Adds a record that is durable; records of tails it supersedes are returned
-  // by key, to be deleted. A record without its parent is refused (nullopt).
+  // by key, to be deleted. A record without its parent is refused (nullopt): it
+  // cannot be reached.
   std::optional<std::vector<SegmentKey>> Add(const SegmentRecord& record);
 
   // Forgets a segment, and with it everything that can only be reached through it.
-  void Forget(const SegmentKey& key);
+  // Returns the keys of all that was forgotten.
+  std::vector<SegmentKey> Forget(const SegmentKey& key);
 
   // Marks the segments as used at `now_unix_ms`.
   void Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms);

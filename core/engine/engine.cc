@@ -51,10 +51,13 @@ EngineImpl::~EngineImpl() {
 
 absl::Status EngineImpl::Start() {
   RETURN_IF_ERROR(costs_.Calibrate(*parts_.runner, *parts_.clock));
-  if (parts_.store != nullptr && !RestoreFromStore().ok()) StoreFailed("list");
   reader_ = std::make_unique<WorkerThread>();
   writer_ = std::make_unique<WorkerThread>();
   embedder_ = std::make_unique<WorkerThread>();
+  if (parts_.store != nullptr && !RestoreFromStore().ok()) {
+    StoreFailed("list");
+    SwitchStoreOff();
+  }
   last_activity_ = Now();
   thread_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
@@ -62,10 +65,12 @@ absl::Status EngineImpl::Start() {
 
 absl::Status EngineImpl::RestoreFromStore() {
   RETURN_IF_ERROR(parts_.store->ForEachSegment(
-      parts_.identity, [this](const SegmentRecord& record) { disk_.Add(record); }));
-  return parts_.store->ForEachPrompt(parts_.identity, [this](PromptRecord prompt) {
+      parts_.identity, [this](const SegmentRecord& record) { AddToDisk(record); }));
+  RETURN_IF_ERROR(parts_.store->ForEachPrompt(parts_.identity, [this](PromptRecord prompt) {
     prompts_.Restore(prompt.id, std::move(prompt.ids));
-  });
+  }));
+  EvictFromStore();  // the limit may have become smaller
+  return absl::OkStatus();
 }
 
 absl::Status EngineImpl::CheckRequest(const GenerateRequest& request) const {
@@ -106,6 +111,8 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   auto sequence =
       std::make_shared<Sequence>(id, std::move(request), std::move(sink), parts_.tokenizer);
   sequence->submitted = Now();
+  sequence->result.reuse.mode = ModeOf(*sequence);
+  sequence->result.reuse.exact = options_.exact;
   ++queued_count_;
   idle_ = false;
   inbox_.push_back([this, sequence] { queued_.push_back(sequence); });
@@ -147,7 +154,7 @@ bool EngineImpl::IsIdle() const {
 }
 
 void EngineImpl::Loop() {
-  while (TakeTasks(/*wait=*/queued_.empty() && running_.empty() && copies_.empty())) {
+  while (TakeTasks(/*wait=*/!CanAdmit() && running_.empty() && copies_.empty())) {
     CheckEnded();
     Admit();
     if (!running_.empty()) {

@@ -69,6 +69,7 @@ class EngineImpl final : public Engine {
 
   // engine_reuse.cc: from the queue to the first step.
   void Admit();
+  bool CanAdmit() const;
   bool HasRoomFor(const Sequence& sequence) const;
   void StartLookup(const SequencePtr& sequence);
   void Embed(const SequencePtr& sequence);
@@ -104,12 +105,15 @@ class EngineImpl final : public Engine {
   void CopyOneSegment();
   void FlushWrites();
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
+  void AddToDisk(const SegmentRecord& record);
   void EvictFromStore();
+  void DeleteFromStore(std::vector<SegmentKey> keys);
   void QueueEmbedding(const Sequence& sequence);
   void RunQueuedEmbedding();
   void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
   void SaveVectors();
   void StoreFailed(const char* operation);
+  void SwitchStoreOff();
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
 
   const EngineOptions options_;

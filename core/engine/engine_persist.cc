@@ -14,7 +14,7 @@ constexpr int kFailuresToSwitchOff = 3;
 
 void EngineImpl::Keep(Sequence& sequence) {
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
-  blocks_.Commit(ids, sequence.blocks, /*whole_blocks_only=*/false);
+  blocks_.Commit(ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
   if (StoreOn()) QueueSegments(ids, sequence.blocks);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
@@ -88,33 +88,42 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
   }
   store_failures_ = 0;
   int64_t bytes = 0;
-  std::vector<SegmentKey> superseded;
   for (const SegmentRecord& record : records) {
     bytes += record.payload_bytes;
-    if (const auto keys = disk_.Add(record)) {
-      superseded.insert(superseded.end(), keys->begin(), keys->end());
-    }
+    AddToDisk(record);
   }
   durable_segments_ += static_cast<int64_t>(records.size());
   parts_.metrics->SegmentsDurable(static_cast<int64_t>(records.size()), bytes);
-  if (!superseded.empty()) {
-    writer_->Post([this, superseded] { parts_.store->DeleteSegments(superseded).IgnoreError(); });
-  }
   EvictFromStore();
+}
+
+// Indexes a durable record; it, or what it supersedes, goes when nothing can reach it.
+void EngineImpl::AddToDisk(const SegmentRecord& record) {
+  DeleteFromStore(disk_.Add(record).value_or(std::vector<SegmentKey>{record.key}));
 }
 
 void EngineImpl::EvictFromStore() {
   const int64_t before = disk_.payload_bytes();
-  const std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes);
+  std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes);
   if (keys.empty()) return;
   parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
                                   before - disk_.payload_bytes());
-  writer_->Post([this, keys] { parts_.store->DeleteSegments(keys).IgnoreError(); });
+  DeleteFromStore(std::move(keys));
+}
+
+void EngineImpl::DeleteFromStore(std::vector<SegmentKey> keys) {
+  if (keys.empty()) return;
+  writer_->Post([this, keys = std::move(keys)] {
+    if (!parts_.store->DeleteSegments(keys).ok()) Post([this] { StoreFailed("write"); });
+  });
 }
 
 void EngineImpl::StoreFailed(const char* operation) {
   parts_.metrics->StoreFailed(operation);
-  if (++store_failures_ < kFailuresToSwitchOff) return;
+  if (++store_failures_ >= kFailuresToSwitchOff) SwitchStoreOff();
+}
+
+void EngineImpl::SwitchStoreOff() {
   store_enabled_ = false;
   parts_.metrics->SetStoreGauges({});
 }

@@ -6,13 +6,17 @@
 namespace reprise {
 
 void EngineImpl::Admit() {
-  const auto limit = static_cast<size_t>(options_.max_running_sequences);
-  while (!queued_.empty() && running_.size() + waiting_.size() < limit) {
+  while (CanAdmit()) {
     const SequencePtr sequence = queued_.front();
-    if (!HasRoomFor(*sequence)) return;
     queued_.pop_front();
     StartLookup(sequence);
   }
+}
+
+bool EngineImpl::CanAdmit() const {
+  const auto limit = static_cast<size_t>(options_.max_running_sequences);
+  return !queued_.empty() && running_.size() + waiting_.size() < limit &&
+         HasRoomFor(*queued_.front());
 }
 
 bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
@@ -86,11 +90,13 @@ int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
   for (const Neighbor& neighbor : *neighbors) {
     const auto candidate = prompts_.Compare(neighbor, sequence.request.prompt);
     if (!candidate) continue;
-    if (!reuse.candidate) reuse.candidate = candidate;
+    if (!reuse.candidate) {
+      reuse.candidate = candidate;
+      snapshot.miss_reason = MissReason::kDiverges;
+    }
     const auto whole = static_cast<int32_t>(prompts_.Find(neighbor.id)->size());
     if (options_.require_full_prefix && candidate->common_tokens < whole) {
       snapshot.full_prefix_refused = true;
-      snapshot.miss_reason = MissReason::kDiverges;
     } else if (candidate->common_tokens > limit) {
       limit = candidate->common_tokens;
       reuse.candidate = candidate;
@@ -128,8 +134,6 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   if (StoreOn() && sequence->looks_up()) disk = disk_.Find(sequence->request.prompt);
   const ReusePlan plan = PlanReuse(SnapshotFor(*sequence, disk), costs_);
   Reuse& reuse = sequence->result.reuse;
-  reuse.mode = ModeOf(*sequence);
-  reuse.exact = options_.exact;
   reuse.decision = plan.decision;
   reuse.reason = plan.reason;
   reuse.miss_reason = plan.miss_reason;
@@ -202,7 +206,7 @@ bool EngineImpl::PlaceSegment(const std::vector<TokenId>& prefix, const SegmentR
   if (placed) {
     std::vector<TokenId> ids = prefix;
     ids.insert(ids.end(), record.ids.begin(), record.ids.end());
-    blocks_.Commit(ids, blocks, /*whole_blocks_only=*/false);
+    blocks_.Commit(ids, absl::MakeSpan(blocks), /*whole_blocks_only=*/false);
   }
   for (const BlockId block : blocks) blocks_.Release(block);
   return placed;
@@ -212,8 +216,12 @@ void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, 
   const std::vector<TokenId>& prompt = sequence->request.prompt;
   if (!load.status.ok()) {
     if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
-    if (absl::IsUnavailable(load.status)) StoreFailed("read");
-    disk_.Forget(load.records[load.payloads.size()].key);
+    const bool unavailable = absl::IsUnavailable(load.status);
+    if (unavailable) StoreFailed("read");
+    // What is damaged or gone takes along what hangs below it. After a failed read
+    // it may be whole: it stays in the store for the next start.
+    std::vector<SegmentKey> lost = disk_.Forget(load.records[load.payloads.size()].key);
+    if (!unavailable) DeleteFromStore(std::move(lost));
   } else {
     store_failures_ = 0;
     costs_.ObserveLoad(load.bytes, load.elapsed);
@@ -265,7 +273,7 @@ void EngineImpl::ShareBlocks(Sequence& sequence, int32_t tokens) {
 void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
   ShareBlocks(*sequence, tokens);
   sequence->state = SequenceState::kRunning;
-  if (sequence->result.output_ids.empty()) {
+  if (sequence->prefill_started == absl::ZeroDuration()) {  // not preempted meanwhile
     // A copy that found no room leaves a little more to compute.
     Reuse& reuse = sequence->result.reuse;
     const int32_t missing = tokens - sequence->computed;

@@ -81,7 +81,8 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
     sequence->computed += static_cast<int32_t>(batch.sequences[i].tokens.size());
     const bool prompt_done = was_prefill && sequence->computed >= sequence->prompt_size();
     if (prompt_done && sequence->caches()) {
-      blocks_.Commit(sequence->request.prompt, sequence->blocks, /*whole_blocks_only=*/true);
+      blocks_.Commit(sequence->request.prompt, absl::MakeSpan(sequence->blocks),
+                     /*whole_blocks_only=*/true);
     }
     if (samples) {
       TakeToken(sequence, result.tokens[i]);

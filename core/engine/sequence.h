@@ -42,7 +42,6 @@ struct Sequence {
   std::vector<TokenId> banned;  // never sampled (ignore_eos)
 
   std::optional<std::vector<float>> embedding;  // of the prompt, once made
-  absl::Status embedding_error;
 
   IncrementalDetokenizer detokenizer;
   StopMatcher stops;

@@ -1,0 +1,102 @@
+#include "core/engine/cost_model.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/fakes/scripted_runner.h"
+#include "tests/fakes/simulated_clock.h"
+
+namespace reprise {
+namespace {
+
+// A device whose every pass takes max(w, a1 n) + a2 n (c + n / 2).
+class CostModelTest : public testing::Test {
+ protected:
+  static constexpr double kPass = 0.004, kToken = 0.001, kPair = 2e-6;
+
+  std::unique_ptr<ModelRunner> Device(ScriptedRunnerOptions options) {
+    options.before_step = [this](const StepBatch& batch) {
+      const auto n = static_cast<double>(batch.sequences[0].tokens.size());
+      const double c = batch.sequences[0].start_position;
+      clock_.Advance(absl::Seconds(Law(n, c)));
+      ++passes_;
+    };
+    return CreateScriptedRunner(options);
+  }
+
+  static double Law(double n, double c) {
+    return std::max(kPass, kToken * n) + kPair * n * (c + n / 2);
+  }
+
+  double Prefill(int32_t n, int32_t c) const {
+    return absl::ToDoubleSeconds(costs_.PredictPrefill(n, c));
+  }
+  double Load(int64_t bytes) const { return absl::ToDoubleSeconds(costs_.PredictLoad(bytes)); }
+
+  SimulatedClock clock_;
+  CostModel costs_;
+  int passes_ = 0;
+};
+
+TEST_F(CostModelTest, CalibrationFindsTheDevicesLaw) {
+  const auto runner = Device({});
+  ASSERT_TRUE(costs_.Calibrate(*runner, clock_).ok());
+  const std::pair<int32_t, int32_t> points[] = {{1, 0}, {2, 500}, {64, 0}, {256, 256}, {500, 1500}};
+  for (const auto& [n, c] : points) {
+    EXPECT_NEAR(Prefill(n, c) / Law(n, c), 1.0, 0.15) << n << " behind " << c;
+  }
+}
+
+TEST_F(CostModelTest, ShortPassesCostTheReadingOfTheWeights) {
+  const auto runner = Device({});
+  ASSERT_TRUE(costs_.Calibrate(*runner, clock_).ok());
+  EXPECT_NEAR(Prefill(1, 0), Prefill(3, 0), kPass * 0.05);
+  EXPECT_GT(Prefill(16, 0), Prefill(3, 0) * 2);
+}
+
+TEST_F(CostModelTest, PoolTooSmallToMeasureKeepsThePriors) {
+  const double prior = Prefill(100, 0);
+  const auto runner = Device({.num_blocks = 11});
+  ASSERT_TRUE(costs_.Calibrate(*runner, clock_).ok());
+  EXPECT_EQ(passes_, 0);
+  EXPECT_EQ(Prefill(100, 0), prior);
+}
+
+TEST_F(CostModelTest, FailingDeviceFailsCalibration) {
+  const auto runner = Device({.fail_step = [] { return absl::InternalError("fault"); }});
+  EXPECT_EQ(costs_.Calibrate(*runner, clock_).code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(CostModelTest, ObservedPrefillsMoveAllPredictionsTowardsThem) {
+  const double before = Prefill(100, 0), longer = Prefill(1000, 50);
+  for (int i = 0; i < 100; ++i) costs_.ObservePrefill(100, 0, absl::Seconds(3 * before));
+  EXPECT_NEAR(Prefill(100, 0), 3 * before, before * 0.01);
+  EXPECT_NEAR(Prefill(1000, 50), 3 * longer, longer * 0.01);
+}
+
+TEST_F(CostModelTest, OneOddObservationIsBounded) {
+  const double before = Prefill(100, 0);
+  costs_.ObservePrefill(100, 0, absl::Hours(1));
+  EXPECT_LT(Prefill(100, 0), 4 * before);
+  const double load = Load(1 << 20);
+  costs_.ObserveLoad(1 << 20, absl::Hours(1));
+  EXPECT_LT(Load(1 << 20), 2 * load);
+}
+
+TEST_F(CostModelTest, ObservedLoadsTeachTheBandwidth) {
+  constexpr int64_t kBytes = 100 << 20;
+  const absl::Duration slow = absl::Seconds(2);
+  for (int i = 0; i < 200; ++i) costs_.ObserveLoad(kBytes, slow);
+  EXPECT_NEAR(Load(kBytes), 2.0, 0.02);
+  EXPECT_NEAR(Load(kBytes / 2), 1.0, 0.02);
+}
+
+TEST_F(CostModelTest, NothingToLoadCostsNothing) {
+  EXPECT_EQ(Load(0), 0.0);
+  const double load = Load(1000);
+  costs_.ObserveLoad(0, absl::Seconds(1));
+  costs_.ObserveLoad(1000, absl::ZeroDuration());
+  EXPECT_EQ(Load(1000), load);
+}
+
+}  // namespace
+}  // namespace reprise

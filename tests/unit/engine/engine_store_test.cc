@@ -1,0 +1,236 @@
+// The disk tier under the engine: what is written, what damage and faults do, and
+// what is left in the store.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tests/unit/engine/engine_harness.h"
+
+namespace reprise {
+namespace {
+
+constexpr CachePolicy kBypass = CachePolicy::kBypass;
+constexpr CachePolicy kForce = CachePolicy::kForce;
+
+using Op = StoreOperation;
+
+std::vector<SegmentRecord> Records(EngineHarness& harness) {
+  std::vector<SegmentRecord> records;
+  const auto collect = [&](SegmentRecord record) { records.push_back(std::move(record)); };
+  EXPECT_TRUE(harness.store().ForEachSegment(EngineHarness::Identity(), collect).ok());
+  return records;
+}
+
+// Puts another segment's bytes behind the key of `record`.
+void Damage(EngineHarness& harness, const SegmentRecord& record) {
+  SegmentWrite write{record, std::vector<uint8_t>(record.payload_bytes, 0xAB)};
+  write.record.ids[0] ^= 1;
+  ASSERT_TRUE(harness.store().WriteSegments({write}).ok());
+}
+
+// Caches the prompts and leaves them in the store alone.
+void Store(EngineHarness& harness, const std::vector<std::string>& prompts) {
+  for (const std::string& prompt : prompts) {
+    ASSERT_TRUE(harness.Run(TextRequest(prompt, 0)).status.ok());
+  }
+  harness.Settle();
+  harness.Restart();
+}
+
+void ExpectColdOutput(EngineHarness& harness, const Reply& reply, const std::string& prompt) {
+  const auto tokens = static_cast<int32_t>(reply.result.output_ids.size());
+  EXPECT_TRUE(reply.status.ok()) << reply.status;
+  EXPECT_EQ(reply.result.output_ids,
+            harness.Run(TextRequest(prompt, tokens, kBypass)).result.output_ids);
+}
+
+TEST(EngineStoreTest, DamagedSegmentIsAMissCountedAndRemovedWithWhatHangsBelow) {
+  const std::string prompt = Letters(1, 250);
+  for (const size_t damaged : {0, 1, 3}) {
+    EngineHarness harness;
+    Store(harness, {prompt});
+    const std::vector<SegmentRecord> records = Records(harness);
+    ASSERT_EQ(records.size(), 4u);
+    Damage(harness, records[damaged]);
+    const Reply reply = harness.Run(TextRequest(prompt, 8, CachePolicy::kReadOnly));
+    ExpectColdOutput(harness, reply, prompt);
+    EXPECT_EQ(reply.result.usage.cached_tokens, damaged * 64);
+    EXPECT_EQ(reply.result.reuse.decision,
+              damaged == 0 ? ReuseDecision::kRecomputed : ReuseDecision::kPartial);
+    EXPECT_EQ(reply.result.reuse.reason, ReuseReason::kLoadFailed);
+    EXPECT_EQ(harness.Metric("reprise_store_corrupt_segments_total"), 1);
+    EXPECT_TRUE(harness.Settle().disk_enabled);
+    harness.Stop();
+    EXPECT_EQ(Records(harness).size(), damaged);
+  }
+}
+
+TEST(EngineStoreTest, DamagedSegmentIsWrittenAgainByTheNextRequest) {
+  const std::string prompt = Letters(1, 150);
+  EngineHarness harness;
+  Store(harness, {prompt});
+  Damage(harness, Records(harness)[1]);
+  harness.Run(TextRequest(prompt, 0));
+  harness.Settle();
+  harness.Restart();
+  EXPECT_EQ(harness.Run(TextRequest(prompt, 0)).result.reuse.disk_tokens, 149);
+}
+
+TEST(EngineStoreTest, DiskBytesReadEqualTheSumOfTheReplies) {
+  EngineHarness harness;
+  const std::vector<std::string> prompts = {Letters(1, 150), Letters(2, 64), Letters(3, 10)};
+  Store(harness, prompts);
+  int64_t read = 0, disk_tokens = 0;
+  for (const std::string& prompt : prompts) {
+    const Reply reply = harness.Run(TextRequest(prompt + "#", 0, kForce));
+    read += reply.result.reuse.disk_bytes_read;
+    disk_tokens += reply.result.reuse.disk_tokens;
+  }
+  EXPECT_EQ(disk_tokens, 150 + 64 + 10);
+  EXPECT_EQ(harness.Metric("reprise_store_read_bytes_total"), read);
+  EXPECT_EQ(harness.store().Stats().read_bytes, read);
+}
+
+TEST(EngineStoreTest, LoadIsNotTakenWhenComputingIsFaster) {
+  HarnessOptions options;
+  options.token_time = absl::Nanoseconds(10);
+  EngineHarness harness(options);
+  const std::string prompt = Letters(1, 150);
+  Store(harness, {prompt});
+  const Reply use = harness.Run(TextRequest(prompt, 4, CachePolicy::kReadOnly));
+  EXPECT_EQ(use.result.usage.cached_tokens, 0);
+  EXPECT_EQ(use.result.reuse.decision, ReuseDecision::kRecomputed);
+  EXPECT_EQ(use.result.reuse.reason, ReuseReason::kSlowerToLoad);
+  EXPECT_EQ(use.result.reuse.ideal_tokens, 149);
+  const Reply forced = harness.Run(TextRequest(prompt, 4, kForce));
+  EXPECT_EQ(forced.result.reuse.disk_tokens, 149);
+  EXPECT_EQ(forced.result.output_ids, use.result.output_ids);
+}
+
+TEST(EngineStoreTest, FailingReadsFailNoRequestAndSwitchTheStoreOff) {
+  EngineHarness harness;
+  const std::vector<std::string> prompts = {Letters(1, 100), Letters(2, 100), Letters(3, 100),
+                                            Letters(4, 100)};
+  Store(harness, prompts);
+  harness.faults().Fail(Op::kReadSegment);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(harness.engine().GetCacheStats().disk_enabled, i < 3);
+    const Reply reply = harness.Run(TextRequest(prompts[i], 5, CachePolicy::kReadOnly));
+    ExpectColdOutput(harness, reply, prompts[i]);
+    EXPECT_EQ(reply.result.usage.cached_tokens, 0);
+    EXPECT_EQ(reply.result.reuse.reason, i < 3 ? ReuseReason::kLoadFailed : ReuseReason::kNone);
+  }
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"read\""), 3);
+  EXPECT_EQ(harness.Metric("reprise_store_enabled"), 0);
+  harness.faults().Fail(Op::kReadSegment, 0);
+  harness.Restart();
+  EXPECT_EQ(harness.Run(TextRequest(prompts[0], 0)).result.reuse.disk_tokens, 99)
+      << "what could not be read may be whole";
+}
+
+TEST(EngineStoreTest, FailingWritesFailNoRequestAndSwitchTheStoreOff) {
+  EngineHarness harness;
+  harness.faults().Fail(Op::kWriteSegments);
+  for (uint32_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(harness.Settle().disk_enabled, i < 3);
+    ExpectColdOutput(harness, harness.Run(TextRequest(Letters(i, 100), 5)), Letters(i, 100));
+  }
+  EXPECT_EQ(harness.Settle().durable_segments, 0);
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"write\""), 3);
+  EXPECT_EQ(harness.Metric("reprise_store_enabled"), 0);
+  EXPECT_EQ(harness.Run(TextRequest(Letters(0, 100), 0)).result.reuse.host_tokens, 99)
+      << "memory goes on";
+}
+
+TEST(EngineStoreTest, FailureNowAndThenKeepsTheStoreOn) {
+  EngineHarness harness;
+  for (uint32_t i = 0; i < 12; ++i) {
+    harness.faults().Fail(Op::kWriteSegments, i % 3 == 0 ? 0 : 1);
+    harness.Run(TextRequest(Letters(i, 30), 0));
+    EXPECT_TRUE(harness.Settle().disk_enabled) << i;
+  }
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"write\""), 8);
+  EXPECT_EQ(harness.store().Stats().segment_count, 4);
+}
+
+TEST(EngineStoreTest, StoreThatCannotListIsSwitchedOff) {
+  for (const Op operation : {Op::kListSegments, Op::kListPrompts}) {
+    EngineHarness harness;
+    harness.faults().Fail(operation);
+    harness.Restart();
+    EXPECT_FALSE(harness.engine().GetCacheStats().disk_enabled);
+    EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"list\""), 1);
+    EXPECT_TRUE(harness.Run(TextRequest("hello", 5)).status.ok());
+    harness.Settle();
+    EXPECT_EQ(harness.store().Stats().segment_count, 0);
+  }
+}
+
+TEST(EngineStoreTest, EverythingMayFailAtOnce) {
+  EngineHarness harness;
+  Store(harness, {Letters(1, 100), Letters(2, 100)});
+  for (const Op operation : {Op::kWriteSegments, Op::kReadSegment, Op::kDeleteSegments,
+                             Op::kWritePrompt, Op::kListSegments, Op::kListPrompts}) {
+    harness.faults().Fail(operation);
+  }
+  for (uint32_t i = 0; i < 20; ++i) {
+    const std::string prompt = Letters(i % 5, 100);
+    ExpectColdOutput(harness, harness.Run(TextRequest(prompt, 5, kForce)), prompt);
+  }
+  harness.Restart();
+  EXPECT_TRUE(harness.Run(TextRequest(Letters(1, 100), 5)).status.ok());
+}
+
+TEST(EngineStoreTest, LongerTailReplacesAShorterOneInTheStore) {
+  EngineHarness harness;
+  std::string prompt = Letters(1, 10);
+  for (int turn = 0; turn < 10; ++turn) {
+    harness.Run(TextRequest(prompt, 0));
+    harness.Settle();
+    prompt += Letters(turn, 10);
+  }
+  harness.Stop();  // deletions are done
+  const std::vector<SegmentRecord> records = Records(harness);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].ids.size() + records[1].ids.size(), 100u);
+}
+
+TEST(EngineStoreTest, StoreStaysWithinItsLimitAlsoWhenThatShrinks) {
+  HarnessOptions options;
+  options.engine.max_disk_bytes = 10 * 256;  // ten full segments
+  EngineHarness harness(options);
+  for (uint32_t i = 0; i < 30; ++i) {
+    harness.Run(TextRequest(Letters(i, 64), 0));
+    harness.Settle();
+  }
+  harness.Stop();
+  EXPECT_EQ(harness.store().Stats().payload_bytes, 10 * 256);
+  EXPECT_EQ(harness.Metric("reprise_store_evicted_segments_total"), 20);
+  harness.options().engine.max_disk_bytes = 3 * 256;
+  harness.Start();
+  harness.Stop();
+  EXPECT_EQ(harness.store().Stats().payload_bytes, 3 * 256);
+}
+
+TEST(EngineStoreTest, UnreachableSegmentsAreRemovedAtTheStart) {
+  EngineHarness harness;
+  Store(harness, {Letters(1, 200), Letters(2, 64)});
+  const std::vector<SegmentRecord> records = Records(harness);
+  std::set<SegmentKey> whole;
+  SegmentKey root{};
+  for (const SegmentRecord& record : records) {
+    const bool of_first = record.start_position > 0 || record.ids[0] == Letters(1, 1)[0];
+    if (!of_first) whole.insert(record.key);
+    if (of_first && record.start_position == 0) root = record.key;
+  }
+  ASSERT_EQ(whole.size(), 1u);
+  ASSERT_TRUE(harness.store().DeleteSegments({root}).ok());
+  harness.Restart();
+  harness.Stop();
+  const std::vector<SegmentRecord> left = Records(harness);
+  ASSERT_EQ(left.size(), 1u);
+  EXPECT_TRUE(whole.contains(left[0].key));
+}
+
+}  // namespace
+}  // namespace reprise

@@ -1,0 +1,247 @@
+#include "core/engine/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <deque>
+#include <random>
+
+namespace reprise {
+
+bool operator==(const ScheduledChunk& a, const ScheduledChunk& b) {
+  return a.sequence == b.sequence && a.tokens == b.tokens;
+}
+
+void PrintTo(const ScheduledChunk& chunk, std::ostream* out) {
+  *out << "{" << chunk.sequence << ", " << chunk.tokens << "}";
+}
+
+namespace {
+
+struct Case {
+  const char* name;
+  std::vector<RunningSequence> running;  // {computed, pending, decoding, held blocks}
+  int32_t available_blocks, max_batch_tokens;
+  std::vector<ScheduledChunk> chunks;
+  std::vector<size_t> preempted;
+};
+
+const Case kCases[] = {
+    {"nothing runs", {}, 10, 8, {}, {}},
+    {"decoding goes before an older prompt",
+     {{0, 20, false, 0}, {16, 1, true, 1}},
+     10,
+     8,
+     {{1, 1}, {0, 7}},
+     {}},
+    {"a long prompt runs in chunks", {{32, 100, false, 2}}, 10, 24, {{0, 24}}, {}},
+    {"a younger prompt takes the rows left",
+     {{0, 5, false, 0}, {0, 9, false, 0}, {0, 9, false, 0}},
+     10,
+     8,
+     {{0, 5}, {1, 3}},
+     {}},
+    {"a block that is held is not asked for again", {{17, 1, true, 2}}, 0, 8, {{0, 1}}, {}},
+    {"the youngest gives its blocks to an older one",
+     {{16, 1, true, 1}, {5, 1, true, 1}, {6, 1, true, 1}},
+     0,
+     8,
+     {{0, 1}, {1, 1}},
+     {2}},
+    {"several are preempted, youngest first",
+     {{0, 48, false, 0}, {5, 1, true, 1}, {5, 1, true, 1}, {5, 1, true, 1}},
+     0,
+     64,
+     {{0, 48}},
+     {3, 2, 1}},
+    {"a preempted sequence gives its row back as well",
+     {{0, 3, false, 0}, {0, 6, false, 0}, {20, 1, true, 2}},
+     0,
+     4,
+     {{0, 3}, {1, 1}},
+     {2}},
+    {"the youngest itself waits for blocks",
+     {{5, 1, true, 1}, {16, 1, true, 1}},
+     0,
+     8,
+     {{0, 1}},
+     {}},
+    {"alone and without a block it waits", {{16, 1, true, 1}}, 0, 8, {}, {}},
+    {"more decode than there are rows",
+     {{1, 1, true, 1}, {1, 1, true, 1}, {1, 1, true, 1}},
+     0,
+     2,
+     {{0, 1}, {1, 1}},
+     {}},
+};
+
+TEST(SchedulerTest, DecidesByTheTable) {
+  for (const Case& c : kCases) {
+    const SchedulePlan plan = Schedule({c.running, c.available_blocks, c.max_batch_tokens});
+    EXPECT_EQ(plan.chunks, c.chunks) << c.name;
+    EXPECT_EQ(plan.preempted, c.preempted) << c.name;
+  }
+}
+
+TEST(SchedulerTest, BlocksCoverWholeAndPartFilledOnes) {
+  EXPECT_EQ(BlocksFor(0), 0);
+  EXPECT_EQ(BlocksFor(1), 1);
+  EXPECT_EQ(BlocksFor(16), 1);
+  EXPECT_EQ(BlocksFor(17), 2);
+}
+
+int32_t Needed(const RunningSequence& sequence, int32_t tokens) {
+  return std::max(BlocksFor(sequence.computed_tokens + tokens) - sequence.held_blocks, 0);
+}
+
+void ExpectSound(const ScheduleSnapshot& snapshot, const SchedulePlan& plan) {
+  const size_t alive = snapshot.running.size() - plan.preempted.size();
+  int32_t blocks = snapshot.available_blocks;
+  for (size_t i = 0; i < plan.preempted.size(); ++i) {
+    ASSERT_EQ(plan.preempted[i], snapshot.running.size() - 1 - i) << "youngest first";
+    blocks += snapshot.running[plan.preempted[i]].held_blocks;
+  }
+  int32_t rows = 0;
+  std::vector<int32_t> given(snapshot.running.size(), 0);
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    ASSERT_LT(chunk.sequence, alive);
+    ASSERT_EQ(given[chunk.sequence], 0) << "scheduled twice";
+    ASSERT_GE(chunk.tokens, 1);
+    ASSERT_LE(chunk.tokens, snapshot.running[chunk.sequence].pending_tokens);
+    given[chunk.sequence] = chunk.tokens;
+    rows += chunk.tokens;
+    blocks -= Needed(snapshot.running[chunk.sequence], chunk.tokens);
+  }
+  ASSERT_LE(rows, snapshot.max_batch_tokens);
+  ASSERT_GE(blocks, 0) << "promised more blocks than there are";
+  for (size_t i = 0; i < alive; ++i) {
+    const RunningSequence& sequence = snapshot.running[i];
+    if (!sequence.decoding || given[i] > 0) continue;
+    const bool is_youngest = i + 1 == alive;
+    ASSERT_TRUE(rows == snapshot.max_batch_tokens || (is_youngest && Needed(sequence, 1) > 0))
+        << "sequence " << i << " could have had its token";
+  }
+}
+
+TEST(SchedulerTest, RandomSnapshotsKeepTheirBudgets) {
+  std::mt19937 random(7);
+  const auto pick = [&](int from, int to) {
+    return std::uniform_int_distribution<int>(from, to)(random);
+  };
+  int preempted = 0;
+  for (int round = 0; round < 20000; ++round) {
+    ScheduleSnapshot snapshot;
+    snapshot.available_blocks = pick(0, 12);
+    snapshot.max_batch_tokens = pick(1, 80);
+    for (int i = pick(0, 8); i > 0; --i) {
+      RunningSequence sequence;
+      sequence.computed_tokens = pick(0, 100);
+      sequence.decoding = sequence.computed_tokens > 0 && pick(0, 1) == 1;
+      sequence.pending_tokens = sequence.decoding ? 1 : pick(1, 60);
+      sequence.held_blocks = BlocksFor(sequence.computed_tokens);
+      snapshot.running.push_back(sequence);
+    }
+    const SchedulePlan plan = Schedule(snapshot);
+    preempted += static_cast<int>(plan.preempted.size());
+    ASSERT_NO_FATAL_FAILURE(ExpectSound(snapshot, plan)) << "round " << round;
+  }
+  EXPECT_GT(preempted, 1000) << "the snapshots were too easy";
+}
+
+// Plays the engine's part for sequences that share nothing.
+class Simulation {
+ public:
+  explicit Simulation(uint32_t seed) : random_(seed), pool_(Pick(4, 20)), rows_(Pick(1, 40)) {
+    free_ = pool_;
+    for (int i = 0; i < 40; ++i) {
+      const int total = Pick(2, (pool_ - 1) * 16);
+      const int prompt = Pick(1, total - 1);
+      queued_.push_back({i, prompt, total, prompt, 0, 0});
+    }
+  }
+
+  // All sequences end, each step does something, no block gets lost.
+  void Run() {
+    while (finished_ < 40) {
+      Admit();
+      ScheduleSnapshot snapshot{{}, free_, rows_};
+      for (const Job& job : running_) {
+        const int pending = job.tokens - job.computed;
+        snapshot.running.push_back(
+            {job.computed, pending, job.tokens > job.prompt && pending == 1, job.blocks});
+      }
+      const SchedulePlan plan = Schedule(snapshot);
+      ASSERT_NO_FATAL_FAILURE(ExpectSound(snapshot, plan));
+      ASSERT_FALSE(plan.chunks.empty()) << "nothing moves";
+      ASSERT_NO_FATAL_FAILURE(Apply(plan));
+      preempted_ += static_cast<int>(plan.preempted.size());
+    }
+    ASSERT_EQ(free_, pool_);
+  }
+
+  int preempted() const { return preempted_; }
+
+ private:
+  struct Job {
+    int id, prompt, total, tokens, computed, blocks;  // tokens: prompt and output so far
+  };
+
+  int Pick(int from, int to) { return std::uniform_int_distribution<int>(from, to)(random_); }
+
+  void Admit() {
+    while (!queued_.empty()) {
+      int promised = 0;
+      for (const Job& job : running_) promised += BlocksFor(job.tokens) - job.blocks;
+      if (free_ - promised < BlocksFor(queued_.front().tokens) + 1) return;
+      const auto younger = [](const Job& a, const Job& b) { return a.id < b.id; };
+      const Job job = queued_.front();
+      queued_.pop_front();
+      running_.insert(std::upper_bound(running_.begin(), running_.end(), job, younger), job);
+    }
+  }
+
+  void Apply(const SchedulePlan& plan) {
+    for (const size_t index : plan.preempted) {
+      Job job = running_[index];
+      free_ += job.blocks;
+      job.blocks = job.computed = 0;
+      running_.erase(running_.begin() + static_cast<int>(index));
+      queued_.push_front(job);
+    }
+    for (const ScheduledChunk& chunk : plan.chunks) {
+      Job& job = running_[chunk.sequence];
+      const int needed = std::max(BlocksFor(job.computed + chunk.tokens) - job.blocks, 0);
+      ASSERT_LE(needed, free_);
+      free_ -= needed;
+      job.blocks += needed;
+      job.computed += chunk.tokens;
+      if (job.computed == job.tokens) ++job.tokens;
+    }
+    const auto ended = [this](const Job& job) {
+      if (job.tokens < job.total) return false;
+      free_ += job.blocks;
+      ++finished_;
+      return true;
+    };
+    std::erase_if(running_, ended);
+  }
+
+  std::mt19937 random_;
+  int pool_, rows_, free_ = 0, finished_ = 0, preempted_ = 0;
+  std::deque<Job> queued_;
+  std::vector<Job> running_;  // oldest first
+};
+
+TEST(SchedulerTest, EverySequenceFinishesHoweverSmallThePool) {
+  int preempted = 0;
+  for (uint32_t seed = 0; seed < 100; ++seed) {
+    Simulation simulation(seed);
+    ASSERT_NO_FATAL_FAILURE(simulation.Run()) << "seed " << seed;
+    preempted += simulation.preempted();
+  }
+  EXPECT_GT(preempted, 100) << "the pools were too large";
+}
+
+}  // namespace
+}  // namespace reprise
