@@ -161,6 +161,7 @@ void EngineImpl::Loop() {
       last_activity_ = Now();
       Step();
       CopyOneSegment();
+      StartCandidateSearch();
     } else {
       while (!copies_.empty()) CopyOneSegment();
       RunQueuedEmbedding();

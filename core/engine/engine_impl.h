@@ -48,6 +48,12 @@ class EngineImpl final : public Engine {
     int64_t bytes = 0;
   };
 
+  // What a search by sentence embedding brought back.
+  struct Nearest {
+    std::vector<float> embedding;
+    std::vector<Neighbor> neighbors;  // at most one
+  };
+
   // engine.cc: the thread and its inbox.
   absl::Status CheckRequest(const GenerateRequest& request) const;
   absl::Status RestoreFromStore();
@@ -64,6 +70,10 @@ class EngineImpl final : public Engine {
   bool SimilarityOn() const { return parts_.vectors != nullptr && parts_.embed != nullptr; }
   RetrievalMode ModeOf(const Sequence& s) const {
     return s.request.retrieval_mode.value_or(options_.retrieval_mode);
+  }
+  bool WantsCandidate(const Sequence& s) const {
+    return SimilarityOn() && ModeOf(s) == RetrievalMode::kHybrid && s.looks_up() &&
+           !s.result.reuse.candidate_computed && !s.embedding_started;
   }
   absl::Duration Now() const { return parts_.clock->Monotonic(); }
 
@@ -108,13 +118,18 @@ class EngineImpl final : public Engine {
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore();
   void DeleteFromStore(std::vector<SegmentKey> keys);
-  void QueueEmbedding(const Sequence& sequence);
+  void QueueEmbedding(Sequence& sequence);
   void RunQueuedEmbedding();
+  void StartCandidateSearch();
+  void FindCandidate(const SequencePtr& sequence);
+  void CandidateFound(Sequence& sequence, const absl::StatusOr<Nearest>& nearest);
+  void SetCandidate(Sequence& sequence, const Neighbor& neighbor);
   void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
   void SaveVectors();
   void StoreFailed(const char* operation);
   void SwitchStoreOff();
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
+  absl::StatusOr<Nearest> FindNearest(const std::string& text);
 
   const EngineOptions options_;
   EngineParts parts_;

@@ -113,8 +113,9 @@ ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match
   snapshot.prompt_tokens = sequence.prompt_size();
   snapshot.policy = sequence.request.cache_policy;
   snapshot.minimum_tokens = sequence.request.minimum_reuse_tokens;
+  snapshot.miss_reason = prompts_.IdOf(prompt) ? MissReason::kEvicted : MissReason::kDiverges;
   const bool empty = blocks_.num_cached() == 0 && disk_.size() == 0;
-  snapshot.miss_reason = empty ? MissReason::kCacheEmpty : MissReason::kDiverges;
+  if (empty) snapshot.miss_reason = MissReason::kCacheEmpty;
   if (!sequence.looks_up()) return snapshot;
   int32_t limit = snapshot.prompt_tokens;
   if (ModeOf(sequence) == RetrievalMode::kSemantic) limit = SemanticLimit(sequence, snapshot);
@@ -142,6 +143,10 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   reuse.predicted_prefill = plan.predicted_prefill;
   reuse.predicted_cold_prefill = plan.predicted_cold_prefill;
   reuse.host_tokens = plan.memory_tokens;
+  const bool explains = WantsCandidate(*sequence);
+  if (const auto id = prompts_.IdOf(sequence->request.prompt); id && explains) {
+    SetCandidate(*sequence, {*id, 1.0f});
+  }
   sequence->looked_up = true;
   sequence->result.timings.lookup = Now() - sequence->lookup_started;
   if (plan.disk_tokens > plan.memory_tokens) {

@@ -10,7 +10,7 @@ int32_t CommonPrefixTokens(absl::Span<const TokenId> a, absl::Span<const TokenId
 }
 
 std::optional<uint64_t> PromptDirectory::Add(absl::Span<const TokenId> ids) {
-  if (Contains(ids)) return std::nullopt;
+  if (IdOf(ids)) return std::nullopt;
   const uint64_t id = prompts_.empty() ? 1 : prompts_.rbegin()->first + 1;
   Restore(id, std::vector<TokenId>(ids.begin(), ids.end()));
   return id;
@@ -21,8 +21,10 @@ void PromptDirectory::Restore(uint64_t id, std::vector<TokenId> ids) {
   prompts_[id] = std::move(ids);
 }
 
-bool PromptDirectory::Contains(absl::Span<const TokenId> ids) const {
-  return by_ids_.contains(std::vector<TokenId>(ids.begin(), ids.end()));
+std::optional<uint64_t> PromptDirectory::IdOf(absl::Span<const TokenId> ids) const {
+  const auto found = by_ids_.find(std::vector<TokenId>(ids.begin(), ids.end()));
+  if (found == by_ids_.end()) return std::nullopt;
+  return found->second;
 }
 
 const std::vector<TokenId>* PromptDirectory::Find(uint64_t id) const {

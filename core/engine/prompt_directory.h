@@ -24,7 +24,8 @@ class PromptDirectory {
   // A prompt read back from the store.
   void Restore(uint64_t id, std::vector<TokenId> ids);
 
-  bool Contains(absl::Span<const TokenId> ids) const;
+  // The id of the prompt that is exactly `ids`.
+  std::optional<uint64_t> IdOf(absl::Span<const TokenId> ids) const;
 
   // The ids of prompt `id`; null when it is unknown.
   const std::vector<TokenId>* Find(uint64_t id) const;

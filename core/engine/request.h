@@ -20,7 +20,7 @@ namespace reprise {
 enum class RetrievalMode {
   kPrefix,    // token-exact prefix index only
   kSemantic,  // candidates only from the vector index, then verified token by token
-  kHybrid,    // prefix index; the vector index explains, after the last token
+  kHybrid,    // prefix index; the vector index explains
 };
 
 enum class CachePolicy {
@@ -63,7 +63,7 @@ enum class MissReason {
   kDiverges,     // the nearest cached prompt differs at first_divergent_position
   kNoCandidate,  // the vector index offered nothing (SEMANTIC)
   kTooShort,     // at least one prompt token must be computed, and there is only one
-  kEvicted,      // a candidate's KV is in no tier any more
+  kEvicted,      // this prompt's or the candidate's KV is in no tier any more
   kBypassed,
   kEmbeddingFailed,  // SEMANTIC: no embedding could be made
 };
@@ -105,6 +105,12 @@ struct Timings {
 };
 
 // The nearest cached prompt by sentence embedding.
+//
+// SEMANTIC replies always look for it. HYBRID ones do as far as that delays no
+// token: a prompt that is cached itself is its own candidate, with similarity 1;
+// for others the embedding is started after the reply's first token, while no
+// request waits for its own first token, and the candidate is in the reply if it
+// is found by the last token. Short replies to new prompts therefore lack it.
 struct Candidate {
   uint64_t prompt_id = 0;
   float similarity = 0.0f;
@@ -121,7 +127,7 @@ struct Reuse {
   int32_t host_tokens = 0;    // from host memory (CPU runners: the block pool)
   int32_t disk_tokens = 0;    // from the store
   int32_t ideal_tokens = 0;   // longest cached prefix of the prompt in any tier, at most prompt - 1
-  bool candidate_computed = false;  // false: NOT_COMPUTED within the reply
+  bool candidate_computed = false;  // looked for by the end of the reply: see Candidate
   std::optional<Candidate> candidate;
   absl::Duration predicted_load;
   absl::Duration predicted_prefill;       // of what remained to compute

@@ -1,0 +1,60 @@
+#include "core/engine/prompt_directory.h"
+
+#include <gtest/gtest.h>
+
+namespace reprise {
+namespace {
+
+using Ids = std::vector<TokenId>;
+
+TEST(PromptDirectoryTest, GivesEachPromptOneId) {
+  PromptDirectory prompts;
+  const auto first = prompts.Add(Ids{1, 2});
+  const auto second = prompts.Add(Ids{1, 2, 3});
+  ASSERT_TRUE(first && second);
+  EXPECT_NE(*first, 0u);
+  EXPECT_NE(*first, *second);
+  EXPECT_EQ(prompts.Add(Ids{1, 2}), std::nullopt);
+  EXPECT_EQ(prompts.IdOf(Ids{1, 2}), first);
+  EXPECT_EQ(prompts.IdOf(Ids{1}), std::nullopt);
+  EXPECT_EQ(*prompts.Find(*second), (Ids{1, 2, 3}));
+  EXPECT_EQ(prompts.Find(99), nullptr);
+  EXPECT_EQ(prompts.size(), 2u);
+}
+
+TEST(PromptDirectoryTest, NewIdsComeAfterRestoredOnes) {
+  PromptDirectory prompts;
+  prompts.Restore(7, {1, 2});
+  EXPECT_EQ(prompts.IdOf(Ids{1, 2}), 7u);
+  EXPECT_EQ(prompts.Add(Ids{3}), 8u);
+}
+
+TEST(PromptDirectoryTest, ComparesANeighbourTokenByToken) {
+  struct Case {
+    const char* name;
+    Ids cached, asked;
+    int32_t common;
+    std::optional<int32_t> diverges;
+  };
+  const Case cases[] = {
+      {"equal", {1, 2, 3}, {1, 2, 3}, 3, std::nullopt},
+      {"the cached one is a prefix", {1, 2}, {1, 2, 3}, 2, std::nullopt},
+      {"the asked one is a prefix", {1, 2, 3}, {1, 2}, 2, std::nullopt},
+      {"they part", {1, 2, 3}, {1, 9, 3}, 1, 1},
+      {"they never meet", {1, 2}, {9}, 0, 0},
+  };
+  for (const Case& c : cases) {
+    PromptDirectory prompts;
+    const uint64_t id = *prompts.Add(c.cached);
+    const auto candidate = prompts.Compare({id, 0.5f}, c.asked);
+    ASSERT_TRUE(candidate) << c.name;
+    EXPECT_EQ(candidate->prompt_id, id) << c.name;
+    EXPECT_EQ(candidate->similarity, 0.5f) << c.name;
+    EXPECT_EQ(candidate->common_tokens, c.common) << c.name;
+    EXPECT_EQ(candidate->first_divergent_position, c.diverges) << c.name;
+  }
+  EXPECT_EQ(PromptDirectory().Compare({1, 1.0f}, Ids{1}), std::nullopt);
+}
+
+}  // namespace
+}  // namespace reprise
