@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -53,6 +54,7 @@ class BuiltServer final : public RunningServer {
   absl::Status OpenStore(const config::v1::CacheConfig& cache, EngineParts& parts);
   absl::Status OpenSimilarity(const config::v1::CacheConfig& cache, EngineParts& parts,
                               EngineOptions& options);
+  void MatchVectors(EngineParts& parts);
   absl::Status Listen(const ServerConfig& config);
 
   SystemClock clock_;
@@ -147,13 +149,25 @@ absl::Status BuiltServer::OpenSimilarity(const config::v1::CacheConfig& cache, E
     logger_->Warning("vector_index_damaged", {{"error", std::string(index.status().message())}});
   }
   parts.vectors = index.ok() ? *std::move(index) : CreateFaissIndex(encoder.dimensions);
-  if (!similarity.rebuild()) return absl::OkStatus();
-  const std::vector<uint64_t> known = parts.vectors->Ids();
-  return parts.store->ForEachPrompt(parts.identity, [&](const PromptRecord& prompt) {
-    if (std::binary_search(known.begin(), known.end(), prompt.id)) return;
-    // A record whose vector does not fit is only not found by similarity.
-    parts.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
-  });
+  if (similarity.rebuild()) MatchVectors(parts);
+  return absl::OkStatus();
+}
+
+// The index is saved now and then; the store's prompts are what counts.
+void BuiltServer::MatchVectors(EngineParts& parts) {
+  const std::vector<uint64_t> ids = parts.vectors->Ids();
+  std::set<uint64_t> unknown(ids.begin(), ids.end());
+  const absl::Status listed =
+      parts.store->ForEachPrompt(parts.identity, [&](const PromptRecord& prompt) {
+        if (unknown.erase(prompt.id) > 0) return;
+        // A record whose vector does not fit is only not found by similarity.
+        parts.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
+      });
+  if (!listed.ok()) {
+    logger_->Warning("vector_index_not_rebuilt", {{"error", std::string(listed.message())}});
+    return;
+  }
+  for (const uint64_t id : unknown) parts.vectors->Remove(id).IgnoreError();
 }
 
 absl::Status BuiltServer::Listen(const ServerConfig& config) {

@@ -161,7 +161,6 @@ void EngineImpl::Loop() {
       last_activity_ = Now();
       Step();
       CopyOneSegment();
-      StartCandidateSearch();
     } else {
       while (!copies_.empty()) CopyOneSegment();
       RunQueuedEmbedding();

@@ -38,6 +38,7 @@ struct EngineOptions {
   int semantic_top_k = 1;                     // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;            // SEMANTIC: a candidate counts only as a whole
   int64_t max_disk_bytes = int64_t{8} << 30;  // live payload; least recently used leaves go first
+  int64_t max_prompts = 100000;               // known to similarity search; the oldest give way
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
   std::string vector_index_path;                       // saved here on flush; empty: not saved
   bool exact = true;                                   // what replies say of exactness

@@ -48,12 +48,6 @@ class EngineImpl final : public Engine {
     int64_t bytes = 0;
   };
 
-  // What a search by sentence embedding brought back.
-  struct Nearest {
-    std::vector<float> embedding;
-    std::vector<Neighbor> neighbors;  // at most one
-  };
-
   // engine.cc: the thread and its inbox.
   absl::Status CheckRequest(const GenerateRequest& request) const;
   absl::Status RestoreFromStore();
@@ -71,10 +65,6 @@ class EngineImpl final : public Engine {
   RetrievalMode ModeOf(const Sequence& s) const {
     return s.request.retrieval_mode.value_or(options_.retrieval_mode);
   }
-  bool WantsCandidate(const Sequence& s) const {
-    return SimilarityOn() && ModeOf(s) == RetrievalMode::kHybrid && s.looks_up() &&
-           !s.result.reuse.candidate_computed && !s.embedding_started;
-  }
   absl::Duration Now() const { return parts_.clock->Monotonic(); }
 
   // engine_reuse.cc: from the queue to the first step.
@@ -83,6 +73,7 @@ class EngineImpl final : public Engine {
   bool HasRoomFor(const Sequence& sequence) const;
   void StartLookup(const SequencePtr& sequence);
   void Embed(const SequencePtr& sequence);
+  void KnownCandidate(Sequence& sequence);
   void LookUp(const SequencePtr& sequence);
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
@@ -118,18 +109,14 @@ class EngineImpl final : public Engine {
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore();
   void DeleteFromStore(std::vector<SegmentKey> keys);
-  void QueueEmbedding(Sequence& sequence);
+  void QueueEmbedding(const Sequence& sequence);
   void RunQueuedEmbedding();
-  void StartCandidateSearch();
-  void FindCandidate(const SequencePtr& sequence);
-  void CandidateFound(Sequence& sequence, const absl::StatusOr<Nearest>& nearest);
-  void SetCandidate(Sequence& sequence, const Neighbor& neighbor);
   void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
+  void ForgetOldPrompts();
   void SaveVectors();
   void StoreFailed(const char* operation);
   void SwitchStoreOff();
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
-  absl::StatusOr<Nearest> FindNearest(const std::string& text);
 
   const EngineOptions options_;
   EngineParts parts_;

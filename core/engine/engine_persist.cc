@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "core/base/status_macros.h"
 #include "core/engine/engine_impl.h"
 
 namespace reprise {
@@ -129,14 +128,12 @@ void EngineImpl::SwitchStoreOff() {
   parts_.metrics->SetStoreGauges({});
 }
 
-void EngineImpl::QueueEmbedding(Sequence& sequence) {
+void EngineImpl::QueueEmbedding(const Sequence& sequence) {
   if (!SimilarityOn() || prompts_.IdOf(sequence.request.prompt)) return;
   if (sequence.embedding) {
     AddPrompt(sequence.request.prompt, *sequence.embedding);
     return;
   }
-  sequence.indexes_embedding = sequence.embedding_started;
-  if (sequence.embedding_started) return;
   if (embeddings_.size() >= kMaxPendingEmbeddings) embeddings_.pop_front();
   embeddings_.push_back({sequence.request.prompt, sequence.request.prompt_text});
 }
@@ -158,59 +155,29 @@ void EngineImpl::RunQueuedEmbedding() {
   });
 }
 
-// For one of the replies in progress, while no request waits for its first token:
-// the embedder's share of the processor would delay that.
-void EngineImpl::StartCandidateSearch() {
-  if (embedding_now_ || !queued_.empty() || !waiting_.empty()) return;
-  const auto decodes = [](const SequencePtr& sequence) { return sequence->decoding(); };
-  if (!std::all_of(running_.begin(), running_.end(), decodes)) return;
-  const auto wants = [this](const SequencePtr& sequence) { return WantsCandidate(*sequence); };
-  const auto found = std::find_if(running_.begin(), running_.end(), wants);
-  if (found != running_.end()) FindCandidate(*found);
-}
-
-void EngineImpl::FindCandidate(const SequencePtr& sequence) {
-  embedding_now_ = sequence->embedding_started = true;
-  embedder_->Post([this, sequence] {
-    auto nearest = FindNearest(sequence->request.prompt_text);
-    Post([this, sequence, nearest = std::move(nearest)] { CandidateFound(*sequence, nearest); });
-  });
-}
-
-absl::StatusOr<EngineImpl::Nearest> EngineImpl::FindNearest(const std::string& text) {
-  Nearest nearest;
-  ASSIGN_OR_RETURN(nearest.embedding, RunEmbed(text));
-  ASSIGN_OR_RETURN(nearest.neighbors, parts_.vectors->Search(nearest.embedding, 1));
-  return nearest;
-}
-
-void EngineImpl::CandidateFound(Sequence& sequence, const absl::StatusOr<Nearest>& nearest) {
-  embedding_now_ = false;
-  if (!nearest.ok()) return;
-  if (sequence.state == SequenceState::kDone) {
-    if (sequence.indexes_embedding) AddPrompt(sequence.request.prompt, nearest->embedding);
-    return;
-  }
-  sequence.embedding = nearest->embedding;
-  SetCandidate(sequence, nearest->neighbors.empty() ? Neighbor{} : nearest->neighbors.front());
-}
-
-// An unknown neighbour says that there is none: prompt ids are never 0.
-void EngineImpl::SetCandidate(Sequence& sequence, const Neighbor& neighbor) {
-  sequence.result.reuse.candidate_computed = true;
-  sequence.result.reuse.candidate = prompts_.Compare(neighbor, sequence.request.prompt);
-}
-
 void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding) {
   const auto id = prompts_.Add(ids);
   if (!id || !parts_.vectors->Add(*id, embedding).ok()) return;
   vectors_changed_ = true;
+  ForgetOldPrompts();
   if (!StoreOn()) return;
   PromptRecord prompt{*id, parts_.identity, ids, embedding,
                       absl::ToUnixMillis(parts_.clock->Now())};
   writer_->Post([this, prompt = std::move(prompt)] {
     if (!parts_.store->WritePrompt(prompt).ok()) Post([this] { StoreFailed("write"); });
   });
+}
+
+void EngineImpl::ForgetOldPrompts() {
+  while (static_cast<int64_t>(prompts_.size()) > options_.max_prompts) {
+    const uint64_t id = *prompts_.RemoveOldest();
+    parts_.vectors->Remove(id).IgnoreError();  // left behind, it is found and not known
+    if (!StoreOn()) continue;
+    writer_->Post([this, id] {
+      const bool deleted = parts_.store->DeletePrompt(parts_.identity, id).ok();
+      if (!deleted) Post([this] { StoreFailed("delete"); });
+    });
+  }
 }
 
 void EngineImpl::SaveVectors() {

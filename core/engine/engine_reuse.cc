@@ -130,6 +130,15 @@ ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match
   return snapshot;
 }
 
+// HYBRID: a prompt that is cached itself is its own nearest, which needs no embedding.
+void EngineImpl::KnownCandidate(Sequence& sequence) {
+  if (ModeOf(sequence) != RetrievalMode::kHybrid || !sequence.looks_up()) return;
+  const auto id = prompts_.IdOf(sequence.request.prompt);
+  if (!id) return;
+  sequence.result.reuse.candidate_computed = true;
+  sequence.result.reuse.candidate = prompts_.Compare({*id, 1.0f}, sequence.request.prompt);
+}
+
 void EngineImpl::LookUp(const SequencePtr& sequence) {
   DiskCache::Match disk;
   if (StoreOn() && sequence->looks_up()) disk = disk_.Find(sequence->request.prompt);
@@ -143,10 +152,7 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   reuse.predicted_prefill = plan.predicted_prefill;
   reuse.predicted_cold_prefill = plan.predicted_cold_prefill;
   reuse.host_tokens = plan.memory_tokens;
-  const bool explains = WantsCandidate(*sequence);
-  if (const auto id = prompts_.IdOf(sequence->request.prompt); id && explains) {
-    SetCandidate(*sequence, {*id, 1.0f});
-  }
+  if (!reuse.candidate_computed) KnownCandidate(*sequence);
   sequence->looked_up = true;
   sequence->result.timings.lookup = Now() - sequence->lookup_started;
   if (plan.disk_tokens > plan.memory_tokens) {

@@ -21,6 +21,15 @@ void PromptDirectory::Restore(uint64_t id, std::vector<TokenId> ids) {
   prompts_[id] = std::move(ids);
 }
 
+std::optional<uint64_t> PromptDirectory::RemoveOldest() {
+  if (prompts_.empty()) return std::nullopt;
+  const auto oldest = prompts_.begin();
+  const uint64_t id = oldest->first;
+  by_ids_.erase(oldest->second);
+  prompts_.erase(oldest);
+  return id;
+}
+
 std::optional<uint64_t> PromptDirectory::IdOf(absl::Span<const TokenId> ids) const {
   const auto found = by_ids_.find(std::vector<TokenId>(ids.begin(), ids.end()));
   if (found == by_ids_.end()) return std::nullopt;

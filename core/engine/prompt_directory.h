@@ -24,6 +24,9 @@ class PromptDirectory {
   // A prompt read back from the store.
   void Restore(uint64_t id, std::vector<TokenId> ids);
 
+  // Forgets the oldest prompt and returns its id; nullopt when there is none.
+  std::optional<uint64_t> RemoveOldest();
+
   // The id of the prompt that is exactly `ids`.
   std::optional<uint64_t> IdOf(absl::Span<const TokenId> ids) const;
 

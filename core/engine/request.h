@@ -106,11 +106,10 @@ struct Timings {
 
 // The nearest cached prompt by sentence embedding.
 //
-// SEMANTIC replies always look for it. HYBRID ones do as far as that delays no
-// token: a prompt that is cached itself is its own candidate, with similarity 1;
-// for others the embedding is started after the reply's first token, while no
-// request waits for its own first token, and the candidate is in the reply if it
-// is found by the last token. Short replies to new prompts therefore lack it.
+// SEMANTIC replies always look for it. HYBRID ones never wait for an embedding, nor
+// share the processor with one: a prompt that is cached itself is its own candidate,
+// with similarity 1; others are embedded once their reply is out, and Explain finds
+// their nearest.
 struct Candidate {
   uint64_t prompt_id = 0;
   float similarity = 0.0f;

@@ -42,8 +42,6 @@ struct Sequence {
   std::vector<TokenId> banned;  // never sampled (ignore_eos)
 
   std::optional<std::vector<float>> embedding;  // of the prompt, once made
-  bool embedding_started = false;               // HYBRID: made, on its way, or failed
-  bool indexes_embedding = false;               // once it comes, the reply having ended
 
   IncrementalDetokenizer detokenizer;
   StopMatcher stops;

@@ -1,8 +1,6 @@
-// The nearest cached prompt in HYBRID replies: there when it costs no token any
-// time, and embedded once.
+// The nearest cached prompt in HYBRID replies: there when no embedding is needed for
+// it, and each prompt embedded once, while nothing runs.
 #include <gtest/gtest.h>
-
-#include <thread>
 
 #include "tests/unit/engine/engine_harness.h"
 
@@ -23,10 +21,6 @@ PendingReply HoldEngine(EngineHarness& harness) {
   return held;
 }
 
-void AwaitEmbeddings(const EngineHarness& harness, int count) {
-  while (harness.embeddings() < count) std::this_thread::yield();
-}
-
 TEST(EngineCandidateTest, CachedPromptIsItsOwnCandidate) {
   EngineHarness harness;
   const std::string text = Letters(1, 40);
@@ -42,79 +36,33 @@ TEST(EngineCandidateTest, CachedPromptIsItsOwnCandidate) {
   EXPECT_EQ(harness.embeddings(), 1);
 }
 
-TEST(EngineCandidateTest, ShortReplyToANewPromptHasNone) {
+TEST(EngineCandidateTest, NewPromptIsNotEmbeddedBeforeItsReplyIsOut) {
   EngineHarness harness;
   harness.Run(TextRequest("the cat sat", 0));
   harness.Settle();
-  for (const int32_t tokens : {0, 1}) {
-    const Reply reply =
-        harness.Run(TextRequest(tokens == 0 ? "the cot sat" : "the cut sat", tokens));
+  for (const int32_t tokens : {0, 1, 50}) {
+    const Reply reply = harness.Run(TextRequest(Letters(tokens, 11), tokens));
     EXPECT_FALSE(reply.result.reuse.candidate_computed);
     EXPECT_EQ(reply.result.reuse.candidate, std::nullopt);
   }
-}
-
-TEST(EngineCandidateTest, LongReplyFindsTheNearestPromptAndEmbedsOnce) {
-  EngineHarness harness;
-  for (const char* text : {"the cat sat", "zzzz yyyy", "qqq"}) harness.Run(TextRequest(text, 0));
-  harness.Settle();
-  ASSERT_EQ(harness.embeddings(), 3);
-  harness.gate().Close();
-  PendingReply pending = harness.Submit(TextRequest("the cot sat", 50));
-  harness.gate().AwaitWaiter();
-  harness.gate().LetOnePass();
-  AwaitEmbeddings(harness, 4);
-  // Work on the embedder runs in order: once this one is embedded, the search is over.
-  auto explain = std::async(std::launch::async, [&] {
-    return harness.engine().Explain({{1}, "x"});
-  });
-  AwaitEmbeddings(harness, 5);
-  EXPECT_EQ(harness.steps(), 4) << "the second step still stands at the gate";
-  harness.gate().Open();
-  const Reply reply = pending.reply.get();
-  EXPECT_TRUE(explain.get().ok());
-  EXPECT_TRUE(reply.result.reuse.candidate_computed);
-  ASSERT_TRUE(reply.result.reuse.candidate);
-  EXPECT_GT(reply.result.reuse.candidate->similarity, 0.7f);
-  EXPECT_EQ(reply.result.reuse.candidate->first_divergent_position, 5);
   EXPECT_EQ(harness.Settle().vector_count, 4);
-  EXPECT_EQ(harness.embeddings(), 5) << "the index took the reply's embedding";
+  EXPECT_EQ(harness.embeddings(), 4);
 }
 
-TEST(EngineCandidateTest, EmptyIndexGivesNoneOnceLookedFor) {
-  EngineHarness harness;
-  harness.gate().Close();
-  PendingReply pending = harness.Submit(TextRequest("hello", 50));
-  harness.gate().AwaitWaiter();
-  harness.gate().LetOnePass();
-  auto explain = std::async(std::launch::async, [&] {
-    return harness.engine().Explain({{1}, "x"});
-  });
-  AwaitEmbeddings(harness, 2);
-  harness.gate().Open();
-  const Reply reply = pending.reply.get();
-  EXPECT_TRUE(explain.get().ok());
-  EXPECT_TRUE(reply.result.reuse.candidate_computed);
-  EXPECT_EQ(reply.result.reuse.candidate, std::nullopt);
-}
-
-TEST(EngineCandidateTest, EmbeddingThatComesAfterTheReplyIsIndexedAndNotRepeated) {
-  Gate embedder;
+TEST(EngineCandidateTest, OldestPromptsGiveWayAtTheLimit) {
   HarnessOptions options;
-  options.before_embed = [&] {
-    embedder.Pass();
-    return absl::OkStatus();
-  };
+  options.engine.max_prompts = 3;
   EngineHarness harness(options);
-  embedder.Close();
-  const Reply reply = harness.Run(TextRequest("hello", 20));
-  EXPECT_TRUE(reply.status.ok());
-  EXPECT_FALSE(reply.result.reuse.candidate_computed);
-  embedder.Open();
+  for (int i = 0; i < 5; ++i) {
+    harness.Run(TextRequest(Letters(i, 40), 0));
+    harness.Settle();
+  }
   const CacheStats stats = harness.Settle();
-  EXPECT_EQ(stats.vector_count, 1);
-  EXPECT_EQ(stats.prompt_count, 1);
-  EXPECT_EQ(harness.embeddings(), 1);
+  EXPECT_EQ(stats.prompt_count, 3);
+  EXPECT_EQ(stats.vector_count, 3);
+  EXPECT_EQ(stats.disk.prompt_count, 3);
+  EXPECT_FALSE(harness.Run(TextRequest(Letters(1, 40), 0)).result.reuse.candidate_computed);
+  EXPECT_TRUE(harness.Run(TextRequest(Letters(4, 40), 0)).result.reuse.candidate_computed);
 }
 
 TEST(EngineCandidateTest, ReplyThatMayNotBeCachedIsNotIndexed) {
