@@ -36,6 +36,8 @@ void UseTokenizers() {
     if (const auto tokenizer = CreateBpeTokenizer(*spec); tokenizer.ok()) {
       const auto ids = (*tokenizer)->Encode("abc cab 12");
       Require(ids.ok(), "a tokenizer that was made encodes ASCII");
+      // An input is at most 64 KiB of text, and so of tokens; a model has a few unused ids.
+      Require((*tokenizer)->vocabulary_size() <= 2 << 16, "a vocabulary is as large as its file");
     }
   }
   if (const auto pieces = WordPieceTokenizer::Load(Folder().path()); pieces.ok()) {
@@ -51,14 +53,18 @@ std::vector<std::string> FuzzSeeds() {
   config["rope_scaling"] =
       R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0})";
   const auto gpt2 = ToHuggingFace(RandomModelBuilder(TinyModelConfig(Architecture::kGpt2)).Build());
-  return {std::string(1, 0) + WriteJson(config),
-          std::string(1, 0) + WriteJson(gpt2.config),
-          "\1{\"weight_map\": {\"model.norm.weight\": \"model.safetensors\"}}",
-          std::string("\2") + kTokenizer,
-          std::string("\2") + kWordPiece,
-          "\3{\"eos_token\": {\"content\": \"<|im_end|>\"}, \"bos_token\": \"a\", "
-          "\"add_bos_token\": true, "
-          "\"chat_template\": \"<|im_start|>system\\nYou<|im_end|>\"}"};
+  return {
+      std::string(1, 0) + WriteJson(config),
+      std::string(1, 0) + WriteJson(gpt2.config),
+      "\1{\"weight_map\": {\"model.norm.weight\": \"model.safetensors\"}}",
+      std::string("\2") + kTokenizer,
+      std::string("\2") + kWordPiece,
+      std::string("\2") +
+          R"({"pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [{"id": 0, "content": "<|im_end|>"}],
+"model": {"vocab": {"a": 4194303}, "merges": []}})",
+      "\3{\"eos_token\": {\"content\": \"<|im_end|>\"}, \"bos_token\": \"a\", "
+      "\"add_bos_token\": true, "
+      "\"chat_template\": \"<|im_start|>system\\nYou<|im_end|>\"}"};
 }
 
 }  // namespace reprise::fuzz
@@ -72,7 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return made;
   }();
   const std::string whole[] = {seeds[0].substr(1), seeds[2].substr(1), kTokenizer,
-                               seeds[5].substr(1)};
+                               seeds.back().substr(1)};
   for (size_t i = 0; i < std::size(kFiles); ++i) {
     Folder().Write(kFiles[i], i == which ? Text(data + 1, size - 1) : whole[i]);
   }
