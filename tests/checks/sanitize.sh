@@ -10,7 +10,7 @@ cmake --build "build/$preset" -j "${JOBS:-$(nproc)}"
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1
 skip=slow
-# ThreadSanitizer does not see the locks inside the packaged abseil and gRPC, and would
+# ThreadSanitizer does not see the locks inside the packaged abseil, gRPC and spdlog, and would
 # report races that are none.
 if [ "$preset" = tsan ]; then skip="slow|packaged-locks"; fi
 ctest --test-dir "build/$preset" --output-on-failure -j "${JOBS:-$(nproc)}" -LE "$skip"
