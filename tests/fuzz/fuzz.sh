@@ -11,11 +11,7 @@ if [ $# -ne 2 ]; then
 fi
 target=$1 seconds=$2
 build=build/libfuzzer
-if ! command -v clang++-14 >/dev/null || ! echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' |
-  clang++-14 -fsanitize=fuzzer,address -x c++ - -o /dev/null 2>/dev/null; then
-  echo "libFuzzer is missing: install the Debian packages clang-14 and libclang-rt-14-dev" >&2
-  exit 1
-fi
+docker/setup/install-packages.sh build fuzz
 
 # The seeds come from the same target under our own driver.
 docker/setup/configure.sh asan
