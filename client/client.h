@@ -2,8 +2,8 @@
 //
 // Threading  safe from any thread; calls block until they end or their deadline
 //            passes.
-// Errors     the server's code and message; field violations and the retry delay
-//            of its error details are appended to the message.
+// Errors     the server's code and message, which names a refused field; the reason
+//            and the retry delay of its error details are appended to the message.
 #pragma once
 
 #include <functional>

@@ -85,6 +85,11 @@ absl::StatusOr<Generation> Ask(Client& client, const Prompt& prompt, CachePolicy
   return client.Generate(spec);
 }
 
+bool SameTokens(const Generation& cold, const Generation& warm) {
+  const Ids a(cold.token_ids().begin(), cold.token_ids().end());
+  return !a.empty() && a == Ids(warm.token_ids().begin(), warm.token_ids().end());
+}
+
 absl::StatusOr<DemoRow> AskColdAndWarm(Client& client, const Prompt& prompt, int output_tokens) {
   ASSIGN_OR_RETURN(const Generation cold,
                    Ask(client, prompt, inference::v1::CACHE_POLICY_BYPASS, output_tokens));
@@ -98,9 +103,7 @@ absl::StatusOr<DemoRow> AskColdAndWarm(Client& client, const Prompt& prompt, int
   row.warm_first_token = Milliseconds(warm.timings().time_to_first_token());
   row.cold_total = Milliseconds(cold.timings().total());
   row.warm_total = Milliseconds(warm.timings().total());
-  row.same_output =
-      cold.token_ids_size() > 0 && std::equal(cold.token_ids().begin(), cold.token_ids().end(),
-                                              warm.token_ids().begin(), warm.token_ids().end());
+  row.same_output = SameTokens(cold, warm);
   return row;
 }
 
