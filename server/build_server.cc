@@ -94,6 +94,7 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
             config.generation().default_max_output_tokens(),
             text_.tokenizer.get(),
             text_.chat.get()};
+  RETURN_IF_ERROR(CheckFacts(facts_));
   return model;
 }
 

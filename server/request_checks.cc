@@ -141,6 +141,19 @@ absl::StatusOr<TokenizedPrompt> TokenizeConversation(
 
 }  // namespace
 
+absl::Status CheckFacts(const ModelFacts& facts) {
+  const auto check = [&](const char* name, std::optional<TokenId> id) {
+    if (!id || *id < facts.vocabulary_size) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("the tokenizer's ", name, " token is ", *id,
+                                                   ", the model has ", facts.vocabulary_size,
+                                                   " tokens"));
+  };
+  RETURN_IF_ERROR(check("bos", facts.tokenizer->bos_id()));
+  RETURN_IF_ERROR(check("eos", facts.tokenizer->eos_id()));
+  for (const TokenId id : facts.chat->EndOfTurnIds()) RETURN_IF_ERROR(check("end-of-turn", id));
+  return absl::OkStatus();
+}
+
 bool IsUsableRequestId(absl::string_view id) {
   return !id.empty() && id.size() <= kMaxRequestIdBytes &&
          std::all_of(id.begin(), id.end(), absl::ascii_isgraph);

@@ -28,6 +28,10 @@ struct ModelFacts {
   const ChatTemplate* chat = nullptr;
 };
 
+// Whether model and tokenizer fit: every id that ends or begins a text must be one the
+// model knows. kInvalidArgument naming the token, its id and the model's vocabulary.
+absl::Status CheckFacts(const ModelFacts& facts);
+
 struct TokenizedPrompt {
   std::vector<TokenId> ids;
   std::string text;  // what a sentence embedding is made of

@@ -90,7 +90,10 @@ TokenId SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
   std::vector<float> scores(logits.begin(), logits.end());
   Penalize(scores, options, history);
   MakeFinite(scores);
-  for (const TokenId id : banned) scores[id] = -std::numeric_limits<float>::infinity();
+  for (const TokenId id : banned) {
+    if (id < 0 || static_cast<size_t>(id) >= scores.size()) continue;
+    scores[id] = -std::numeric_limits<float>::infinity();
+  }
   if (options.temperature <= 0.0f) return ArgMax(scores);
 
   std::vector<Choice> choices;

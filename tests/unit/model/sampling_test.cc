@@ -169,5 +169,9 @@ TEST(SamplingTest, TokensFollowTheirProbabilities) {
   }
 }
 
+TEST(SamplingTest, BannedIdsOutsideTheVocabularyAreIgnored) {
+  EXPECT_EQ(Sample({1, 3, 2}, {}, 0, {}, {-1, 3, 1 << 30, 1}), 2);
+}
+
 }  // namespace
 }  // namespace reprise

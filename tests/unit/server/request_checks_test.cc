@@ -289,5 +289,14 @@ TEST_F(RequestChecksTest, RequestIdsThatCannotBeSentBackAreNotUsable) {
   }
 }
 
+TEST(CheckFactsTest, TokenizerThatEndsTextWithAnIdTheModelLacksIsRefused) {
+  ByteModel model(64);
+  EXPECT_TRUE(CheckFacts(model.facts).ok());
+  model.facts.vocabulary_size = *model.tokenizer->eos_id();
+  const absl::Status refused = CheckFacts(model.facts);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused.message(), "the tokenizer's eos token is 256, the model has 256 tokens");
+}
+
 }  // namespace
 }  // namespace reprise::server
