@@ -56,6 +56,11 @@ HWY_INLINE V LoadFirstKv(const Kv* from, size_t count) {
   return LoadKv(lanes);
 }
 
+// Blocks lie far apart, so the hardware does not foresee the next one.
+HWY_INLINE void PrefetchBlock(const uint8_t* block, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
+}
+
 // from[kBlockTokens][width] words to to[width][kKeyPanel], in squares of four.
 void Transpose(const uint32_t* from, size_t width, uint32_t* to) {
   for (size_t j = 0; j < kBlockTokens; j += 4) {
@@ -106,7 +111,8 @@ HWY_INLINE void PackKeys(const uint8_t* block, size_t head_dim, float* to) {
   }
 }
 
-// Scores of all queries against every key, masked past each row's own position.
+// Scores of all queries against every key, masked past each row's own position
+// as far as whole vectors are read.
 // kPairs: bf16 keys whose transposed pairs are a bf16 weight panel.
 template <typename Kv, bool kPairs>
 void ScoreKeys(const AttentionTile& t, const TileScratch& s) {
@@ -120,9 +126,13 @@ void ScoreKeys(const AttentionTile& t, const TileScratch& s) {
   product.y_stride = s.keys;
   product.columns = kKeyPanel;
   const size_t end = t.first_position + t.rows;
+  const size_t block_bytes = kBlockTokens * t.head_dim * sizeof(Kv);
   for (size_t first = 0; first < end; first += kKeyPanel) {
     for (size_t key = first; key < first + kKeyPanel && key < end; key += kBlockTokens) {
       const uint8_t* block = t.key_blocks[key / kBlockTokens];
+      if (key + kKeyPanel < end) {
+        PrefetchBlock(t.key_blocks[(key + kKeyPanel) / kBlockTokens], block_bytes);
+      }
       if constexpr (kPairs) {
         Transpose(reinterpret_cast<const uint32_t*>(block), t.head_dim / 2,
                   reinterpret_cast<uint32_t*>(s.panel) + (key - first));
@@ -135,7 +145,8 @@ void ScoreKeys(const AttentionTile& t, const TileScratch& s) {
   }
   for (size_t q = 0; q < s.queries; ++q) {
     float* scores = s.scores + q * s.keys;
-    for (size_t j = t.first_position + q / t.group + 1; j < s.keys; ++j) scores[j] = kMasked;
+    const size_t visible = t.first_position + q / t.group + 1;
+    for (size_t j = visible; j < RoundUp(visible, kLanes); ++j) scores[j] = kMasked;
   }
 }
 
@@ -205,27 +216,37 @@ void AddSharedValues(const AttentionTile& t, const TileScratch& s, size_t end) {
   }
 }
 
-// Values of the keys [first, visible) for one query. Slots past its own position
-// may hold anything, NaN included.
+// Values of the keys [first, visible) for dims [i, i + kWidth vectors) of one
+// query. Slots past its own position may hold anything, NaN included.
+template <typename Kv, size_t kWidth>
+HWY_INLINE void AddOwnColumns(const AttentionTile& t, const float* weights, size_t first,
+                              size_t visible, size_t i, float* sums) {
+  V sum[kWidth];
+  for (size_t v = 0; v < kWidth; ++v) sum[v] = hn::LoadU(D(), sums + i + v * kLanes);
+  for (size_t j = first; j < visible; ++j) {
+    const auto* from = reinterpret_cast<const Kv*>(t.value_blocks[j / kBlockTokens]) +
+                       j % kBlockTokens * t.head_dim + i;
+    if (j % kBlockTokens == 0 && j + kBlockTokens < visible) {
+      PrefetchBlock(t.value_blocks[j / kBlockTokens + 1], kBlockTokens * t.head_dim * sizeof(Kv));
+    }
+    const V weight = hn::Set(D(), weights[j]);
+    for (size_t v = 0; v < kWidth; ++v) {
+      const V value = kWidth > 1 ? LoadKv(from + v * kLanes) : LoadFirstKv(from, t.head_dim - i);
+      sum[v] = hn::MulAdd(weight, value, sum[v]);
+    }
+  }
+  for (size_t v = 0; v < kWidth; ++v) hn::StoreU(sum[v], D(), sums + i + v * kLanes);
+}
+
 template <typename Kv>
 void AddOwnValues(const AttentionTile& t, const float* weights, size_t first, size_t visible,
                   float* sums) {
   constexpr size_t kWidth = 4;  // vectors at once, to hide the latency of the chain
-  for (size_t i = 0; i < t.head_dim; i += kWidth * kLanes) {
-    V sum[kWidth];
-    for (size_t v = 0; v < kWidth; ++v) sum[v] = hn::LoadU(D(), sums + i + v * kLanes);
-    for (size_t j = first; j < visible; ++j) {
-      const auto* from = reinterpret_cast<const Kv*>(t.value_blocks[j / kBlockTokens]) +
-                         j % kBlockTokens * t.head_dim;
-      const V weight = hn::Set(D(), weights[j]);
-      for (size_t v = 0; v < kWidth; ++v) {
-        const size_t at = i + v * kLanes;
-        if (at >= t.head_dim) break;
-        sum[v] = hn::MulAdd(weight, LoadFirstKv(from + at, t.head_dim - at), sum[v]);
-      }
-    }
-    for (size_t v = 0; v < kWidth; ++v) hn::StoreU(sum[v], D(), sums + i + v * kLanes);
+  size_t i = 0;
+  for (; i + kWidth * kLanes <= t.head_dim; i += kWidth * kLanes) {
+    AddOwnColumns<Kv, kWidth>(t, weights, first, visible, i, sums);
   }
+  for (; i < t.head_dim; i += kLanes) AddOwnColumns<Kv, 1>(t, weights, first, visible, i, sums);
 }
 
 template <typename Kv>

@@ -20,7 +20,9 @@ struct Dot4 {
   static HWY_INLINE Operand Weights(VI bytes) { return bytes; }
   static HWY_INLINE Operand Input(VI bytes) { return bytes; }
   static HWY_INLINE VI Add(VI sum, Operand w, Operand x) {
-    return VI{_mm512_dpbusd_epi32(sum.raw, w.raw, x.raw)};
+    // As an intrinsic, GCC 12 copies every sum to another register and back.
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
+    return sum;
   }
 };
 #elif HWY_TARGET == HWY_SCALAR
@@ -80,14 +82,15 @@ HWY_INLINE void DotStep(const Dot4::Operand (&weights)[kVectors], const uint8_t*
   }
 }
 
-// Weight bytes are stored with an offset; starting at minus offset times the sum
-// of the inputs takes it out again.
-template <size_t kRows>
-HWY_INLINE void StartSums(int32_t offset, const uint8_t* sums, size_t stride,
-                          VI (&sum)[kRows][kVectors]) {
+// Weight bytes are stored with an offset of 0, 8 or 128; starting at minus offset
+// times the sum of the inputs takes it out again. `starts` holds -8 times the sums.
+template <size_t kRows, int kOffset>
+HWY_INLINE void StartSums(const uint8_t* starts, size_t stride, VI (&sum)[kRows][kVectors]) {
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r) {
-    const VI start = hn::Set(DI(), -offset * LoadWord(sums + r * stride));
+    VI start = hn::Zero(DI());
+    if constexpr (kOffset != 0) start = hn::Set(DI(), LoadWord(starts + r * stride));
+    if constexpr (kOffset == 128) start = hn::ShiftLeft<4>(start);
     for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
   }
 }
@@ -102,13 +105,17 @@ HWY_INLINE void MultiplyInt8Tile(const PanelProduct& p, size_t row, size_t colum
   const uint8_t* x = p.x + row * p.x_stride;
   const uint8_t* w = p.panel + column * 4;
   VI sum[kRows][kVectors];
-  StartSums(128, x + layout.sums, p.x_stride, sum);
+  StartSums<kRows, 128>(x + layout.starts, p.x_stride, sum);
   for (size_t k = 0; k < p.depth; k += 4, w += kPanelColumns * 4) {
     Dot4::Operand weights[kVectors];
     for (size_t v = 0; v < kVectors; ++v) {
       weights[v] = Dot4::Weights(LoadBytes(w + v * kLanes * 4));
     }
-    DotStep(weights, x + k, p.x_stride, sum);
+#pragma GCC unroll 16
+    for (size_t r = 0; r < kRows; ++r) {
+      const Dot4::Operand value = BroadcastInput(x + r * p.x_stride + k);
+      for (size_t v = 0; v < kVectors; ++v) sum[r][v] = Dot4::Add(sum[r][v], weights[v], value);
+    }
   }
   const auto* scales = reinterpret_cast<const float*>(w - column * 4) + column;
 #pragma GCC unroll 16
@@ -201,7 +208,7 @@ HWY_INLINE void MultiplyBlockTile(const PanelProduct& p, size_t row, size_t colu
       block += kPanelColumns * 4;
     }
     VI sum[kRows][kVectors];
-    StartSums(kOffset, x + layout.sums + b * 4, p.x_stride, sum);
+    StartSums<kRows, kOffset>(x + layout.starts + b * 4, p.x_stride, sum);
     DotBlock<kRows, kNibbles>(block + column * 4, x + b * kQuantBlock, p.x_stride, sum);
     V scale[kVectors], minimum[kVectors] = {};
     for (size_t v = 0; v < kVectors; ++v) {

@@ -39,9 +39,10 @@ void SiluMultiply(float* gate, const float* up, size_t size) {
   ForEachVector(gate, size, [&](V g, size_t i, size_t count) {
     // Exp is defined up to 104; past 88 the quotient is zero either way.
     const V silu = hn::Div(g, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(g), hn::Set(d, 88.0f)))));
-    StoreFirst(silu, gate + i, count);
+    alignas(64) float factors[kLanes] = {};
+    std::memcpy(factors, up + i, count * sizeof(float));
+    StoreFirst(hn::Mul(silu, hn::Load(d, factors)), gate + i, count);
   });
-  for (size_t i = 0; i < size; ++i) gate[i] *= up[i];
 }
 
 // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), tanh through exp so that it
@@ -77,7 +78,7 @@ void QuantizeBlock(const float* x, size_t size, size_t index, const QuantizedRow
   ForEachVector(x, size, [&](V v, size_t, size_t) { largest = hn::Max(largest, hn::Abs(v)); });
   const float magnitude = hn::GetLane(hn::MaxOfLanes(D(), largest));
   const bool any = magnitude > kSmallest;
-  const float scale = any ? magnitude / 127.0f : 0.0f;
+  const float scale = any ? magnitude * (1.0f / 127.0f) : 0.0f;
   const V inverse = hn::Set(D(), any ? 127.0f / magnitude : 0.0f);
   VI total = hn::Zero(DI());
   uint8_t* to = out + index * kQuantBlock;
@@ -87,7 +88,8 @@ void QuantizeBlock(const float* x, size_t size, size_t index, const QuantizedRow
   const int32_t sum = hn::GetLane(hn::SumOfLanes(DI(), total));
   const float scaled_sum = scale * static_cast<float>(sum);
   std::memcpy(out + layout.scales + index * 4, &scale, 4);
-  std::memcpy(out + layout.sums + index * 4, &sum, 4);
+  const int32_t start = -8 * sum;
+  std::memcpy(out + layout.starts + index * 4, &start, 4);
   std::memcpy(out + layout.scaled_sums + index * 4, &scaled_sum, 4);
 }
 

@@ -66,19 +66,19 @@ constexpr size_t PackedBlockBytes(WeightFormat format) {
 
 size_t PanelBytes(WeightFormat format, size_t depth);
 
-// One quantised input row: int8 values, then for each of its blocks a scale, the
-// integer sum of its values, and scale * sum.
+// One quantised input row: int8 values, then for each of its blocks a scale, -8
+// times the integer sum of its values, and scale * sum.
 struct QuantizedRow {
   explicit QuantizedRow(InputFormat format, size_t depth)
       : blocks(format == InputFormat::kInt8Row ? 1 : depth / kQuantBlock),
         scales((depth + 63) / 64 * 64),
-        sums(scales + blocks * sizeof(float)),
-        scaled_sums(sums + blocks * sizeof(int32_t)) {}
+        starts(scales + blocks * sizeof(float)),
+        scaled_sums(starts + blocks * sizeof(int32_t)) {}
 
   size_t bytes() const { return (scaled_sums + blocks * sizeof(float) + 63) / 64 * 64; }
 
   size_t blocks;
-  size_t scales, sums, scaled_sums;  // offsets in bytes
+  size_t scales, starts, scaled_sums;  // offsets in bytes
 };
 
 // Bytes of one prepared row.
