@@ -11,6 +11,13 @@ size_t RowsPerTask(size_t record_bytes) {
   return std::clamp<size_t>(kCacheBytes / record_bytes / kTile, 2, 24) * kTile;
 }
 
+// Panels are handed out in this many runs. With few rows a panel takes less than a
+// microsecond: longer runs cost less to hand out and read memory in order.
+size_t PanelRuns(size_t panels, size_t rows, int threads) {
+  constexpr size_t kFewRows = 8, kRunsPerThread = 4;
+  return rows > kFewRows ? panels : std::min(panels, kRunsPerThread * threads);
+}
+
 }  // namespace
 
 size_t Linear::features() const {
@@ -59,20 +66,23 @@ void ProductInput::Multiply(const Linear& linear, float* y, bool accumulate) con
     const Records& records = records_[static_cast<int>(kernels_.input_format(part.format()))];
     const size_t chunk = RowsPerTask(records.stride);
     const size_t chunks = (rows_ + chunk - 1) / chunk;
+    const size_t runs = PanelRuns(part.panels(), rows_, pool_.num_threads());
     // Panels go round fastest: a chunk of rows stays in cache while weights stream past it.
-    pool_.ParallelFor(part.panels() * chunks, [&](size_t task, int) {
-      const size_t panel = task % part.panels();
-      const size_t row = task / part.panels() * chunk;
-      const size_t feature = first + panel * kPanelColumns;
-      PanelProduct product = part.Product(panel);
-      product.x = records.data + row * records.stride;
-      product.x_stride = records.stride;
-      product.rows = std::min(chunk, rows_ - row);
-      product.bias = linear.bias().empty() ? nullptr : linear.bias().data() + feature;
-      product.y = y + row * y_stride + feature;
-      product.y_stride = y_stride;
-      product.accumulate = accumulate;
-      kernels_.multiply_panel(product);
+    pool_.ParallelFor(runs * chunks, [&](size_t task, int) {
+      const size_t row = task / runs * chunk, run = task % runs;
+      const size_t end = (run + 1) * part.panels() / runs;
+      for (size_t panel = run * part.panels() / runs; panel < end; ++panel) {
+        const size_t feature = first + panel * kPanelColumns;
+        PanelProduct product = part.Product(panel);
+        product.x = records.data + row * records.stride;
+        product.x_stride = records.stride;
+        product.rows = std::min(chunk, rows_ - row);
+        product.bias = linear.bias().empty() ? nullptr : linear.bias().data() + feature;
+        product.y = y + row * y_stride + feature;
+        product.y_stride = y_stride;
+        product.accumulate = accumulate;
+        kernels_.multiply_panel(product);
+      }
     });
     first += part.features();
   }

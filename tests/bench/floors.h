@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/packed_matrix.h"
 #include "core/model/thread_pool.h"
 
 namespace reprise::bench {
@@ -21,7 +22,7 @@ class BandwidthProbe {
   double Measure(ThreadPool& pool) const;
 
  private:
-  std::vector<double> buffer_;
+  AlignedArray<double> buffer_;  // allocated as weights are
 };
 
 struct Peak {
