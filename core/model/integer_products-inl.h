@@ -187,6 +187,13 @@ HWY_INLINE void LoadScales(const uint8_t* after, const uint8_t* super, size_t co
   }
 }
 
+// A block's integer sum, scaled, and its minimum times the inputs' sum.
+template <bool kMinimum>
+HWY_INLINE void AddBlock(VI sum, V scale, V minimum, V scaled_sum, V& total) {
+  total = hn::MulAdd(hn::ConvertTo(D(), sum), scale, total);
+  if constexpr (kMinimum) total = hn::MulAdd(minimum, scaled_sum, total);
+}
+
 template <size_t kRows, WeightFormat kFormat>
 HWY_INLINE void MultiplyBlockTile(const PanelProduct& p, size_t row, size_t column) {
   constexpr bool kNibbles = kFormat != WeightFormat::kQ8_0;
@@ -218,15 +225,10 @@ HWY_INLINE void MultiplyBlockTile(const PanelProduct& p, size_t row, size_t colu
     for (size_t r = 0; r < kRows; ++r) {
       const uint8_t* record = x + r * p.x_stride + b * 4;
       const V input_scale = BroadcastFloat(record + layout.scales);
+      const V scaled_sum = kMinimum ? BroadcastFloat(record + layout.scaled_sums) : input_scale;
       for (size_t v = 0; v < kVectors; ++v) {
-        total[r][v] =
-            hn::MulAdd(hn::ConvertTo(D(), sum[r][v]), hn::Mul(scale[v], input_scale), total[r][v]);
-      }
-      if constexpr (kMinimum) {
-        const V scaled_sum = BroadcastFloat(record + layout.scaled_sums);
-        for (size_t v = 0; v < kVectors; ++v) {
-          total[r][v] = hn::MulAdd(minimum[v], scaled_sum, total[r][v]);
-        }
+        AddBlock<kMinimum>(sum[r][v], hn::Mul(scale[v], input_scale), minimum[v], scaled_sum,
+                           total[r][v]);
       }
     }
   }

@@ -64,10 +64,10 @@ void Transformer::ApplyNorm(const Norm& norm, const float* x, float* y) const {
 
 // y = linear(x); `before` computes a row of x just before it is prepared.
 template <typename RowTask>
-void Transformer::MultiplyRows(const Linear& linear, const float* x, size_t stride, size_t rows,
-                               const RowTask& before, float* y, bool accumulate) {
-  input_.Begin(linear, x, stride, rows);
-  pool_.ParallelFor(rows, [&](size_t row, int) {
+void Transformer::MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before,
+                               float* y, bool accumulate) {
+  input_.Begin(linear, x.x, x.stride, x.rows);
+  pool_.ParallelFor(x.rows, [&](size_t row, int) {
     before(row);
     input_.PrepareRow(row);
   });
@@ -79,7 +79,7 @@ void Transformer::MultiplyNormed(const Norm& norm, const Linear& linear, size_t 
   const auto apply = [&](size_t row) {
     ApplyNorm(norm, x_.get() + row * hidden, normed_.get() + row * hidden);
   };
-  MultiplyRows(linear, normed_.get(), hidden, rows, apply, y, /*accumulate=*/false);
+  MultiplyRows(linear, {normed_.get(), hidden, rows}, apply, y, /*accumulate=*/false);
 }
 
 void Transformer::StoreKv(int layer, const Pass& pass, KvPool& kv) {
@@ -158,7 +158,7 @@ void Transformer::Attention(const Layer& layer, int index, const Pass& pass, KvP
   StoreKv(index, pass, kv);
   AttendAll(index, pass, kv);
   MultiplyRows(
-      layer.attention_output, attended_.get(), QSize(config_), rows, [](size_t) {}, x_.get(),
+      layer.attention_output, {attended_.get(), QSize(config_), rows}, [](size_t) {}, x_.get(),
       /*accumulate=*/true);
 }
 
@@ -175,7 +175,7 @@ void Transformer::Mlp(const Layer& layer, size_t rows) {
       kernels_.gelu(up, size);
     }
   };
-  MultiplyRows(layer.down, up_.get(), stride, rows, activate, x_.get(), /*accumulate=*/true);
+  MultiplyRows(layer.down, {up_.get(), stride, rows}, activate, x_.get(), /*accumulate=*/true);
 }
 
 void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logits) {
@@ -193,8 +193,9 @@ void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logi
   const auto apply = [&](size_t row) {
     ApplyNorm(final_norm_, x_.get() + pass.logit_rows[row] * hidden, normed_.get() + row * hidden);
   };
-  MultiplyRows(lm_head_ ? *lm_head_ : token_embedding_, normed_.get(), hidden,
-               pass.logit_rows.size(), apply, logits.data(), /*accumulate=*/false);
+  MultiplyRows(lm_head_ ? *lm_head_ : token_embedding_,
+               {normed_.get(), hidden, pass.logit_rows.size()}, apply, logits.data(),
+               /*accumulate=*/false);
 }
 
 std::string Transformer::weight_formats() const {

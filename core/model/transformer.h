@@ -66,14 +66,18 @@ class Transformer {
 
  private:
   struct Builder;
+  struct InputRows {
+    const float* x;  // [rows][stride]
+    size_t stride, rows;
+  };
   Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool);
 
   void Embed(const Pass& pass);
   void ApplyNorm(const Norm& norm, const float* x, float* y) const;
   void MultiplyNormed(const Norm& norm, const Linear& linear, size_t rows, float* y);
   template <typename RowTask>
-  void MultiplyRows(const Linear& linear, const float* x, size_t stride, size_t rows,
-                    const RowTask& before, float* y, bool accumulate);
+  void MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before, float* y,
+                    bool accumulate);
   void Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv);
   void StoreKv(int layer, const Pass& pass, KvPool& kv);
   void AttendAll(int layer, const Pass& pass, const KvPool& kv);
