@@ -29,8 +29,24 @@ absl::Duration ToDuration(const google::protobuf::Duration& d) {
   return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
 }
 
-Dtype ToDtype(config::v1::Dtype dtype) {
-  return dtype == config::v1::DTYPE_FP32 ? Dtype::kFloat32 : Dtype::kBfloat16;
+WeightChoice ToWeightChoice(config::v1::Dtype dtype) {
+  switch (dtype) {
+    case config::v1::DTYPE_FP32:
+      return WeightChoice::kFp32;
+    case config::v1::DTYPE_BF16:
+      return WeightChoice::kBf16;
+    case config::v1::DTYPE_FP16:
+      return WeightChoice::kFp16;
+    case config::v1::DTYPE_INT8:
+      return WeightChoice::kInt8;
+    default:
+      return WeightChoice::kAsStored;
+  }
+}
+
+Dtype ToKvDtype(config::v1::Dtype dtype) {
+  if (dtype == config::v1::DTYPE_FP32) return Dtype::kFloat32;
+  return dtype == config::v1::DTYPE_FP16 ? Dtype::kFloat16 : Dtype::kBfloat16;
 }
 
 // Names everything that decides what a cached KV value means.
@@ -75,8 +91,8 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   ASSIGN_OR_RETURN(text_, LoadText(config.model().path()));
   CpuRunnerOptions options;
   options.num_threads = config.model().thread_count();
-  options.weight_dtype = ToDtype(config.model().weight_dtype());
-  options.kv_dtype = ToDtype(config.model().kv_dtype());
+  options.weights = ToWeightChoice(config.model().weight_dtype());
+  options.kv_dtype = ToKvDtype(config.model().kv_dtype());
   options.kv_pool_bytes = config.cache().host_bytes();
   ASSIGN_OR_RETURN(parts.runner, CreateCpuRunner(model, options));
   parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
@@ -84,7 +100,7 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   const bool llama = model.config.architecture == Architecture::kLlama;
   facts_ = {model.config.name,
             llama ? "llama" : "gpt2",
-            DtypeName(options.weight_dtype),
+            WeightChoiceName(options.weights),
             DtypeName(options.kv_dtype),
             parts.runner->numerics_id(),
             ToHex(parts.identity),

@@ -282,6 +282,12 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
   RETURN_IF_ERROR(CheckText("model.path", c.model().path()));
   RETURN_IF_ERROR(CheckText("cache.default_tenant", c.cache().default_tenant()));
   RETURN_IF_ERROR(CheckText("cache.store.path", c.cache().store().path()));
+  const config::v1::Dtype kv_dtype = c.model().kv_dtype();
+  if (kv_dtype == config::v1::DTYPE_INT8 || kv_dtype == config::v1::DTYPE_AS_STORED) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.kv_dtype: ", config::v1::Dtype_Name(kv_dtype).substr(sizeof("DTYPE")),
+                     ", expected FP32, BF16 or FP16"));
+  }
   const auto& similarity = c.cache().similarity();
   if (similarity.enabled()) {
     RETURN_IF_ERROR(CheckText("cache.similarity.encoder_path", similarity.encoder_path()));

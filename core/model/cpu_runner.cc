@@ -16,7 +16,7 @@ namespace reprise {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kKernelVersion = 1;  // part of the numerics id; raised when bits change
+constexpr int kKernelVersion = 2;  // part of the numerics id; raised when bits change
 
 class CpuRunner final : public ModelRunner {
  public:
@@ -27,8 +27,7 @@ class CpuRunner final : public ModelRunner {
         }) {}
 
   absl::Status Load(const LoadedModel& model) {
-    ASSIGN_OR_RETURN(transformer_,
-                     Transformer::Build(model, options_.weight_dtype, kernels_, pool_));
+    ASSIGN_OR_RETURN(transformer_, Transformer::Build(model, options_.weights, kernels_, pool_));
     kv_ = std::make_unique<KvPool>(model.config, options_.kv_dtype, options_.kv_pool_bytes);
     if (kv_->num_blocks() < 1) {
       return absl::InvalidArgumentError(absl::StrCat("kv_pool_bytes is ", options_.kv_pool_bytes,
@@ -36,7 +35,7 @@ class CpuRunner final : public ModelRunner {
     }
     numerics_id_ =
         absl::StrCat("cpu-", kernels_.instruction_set, "-v", kKernelVersion, "-w",
-                     DtypeName(options_.weight_dtype), "-kv", DtypeName(options_.kv_dtype));
+                     transformer_->weight_formats(), "-kv", DtypeName(options_.kv_dtype));
     return absl::OkStatus();
   }
 

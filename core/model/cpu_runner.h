@@ -11,14 +11,15 @@
 #include "absl/status/statusor.h"
 #include "core/model/load_model.h"
 #include "core/model/model_runner.h"
+#include "core/model/weight_format.h"
 
 namespace reprise {
 
 struct Kernels;  // core/model/kernels.h
 
 struct CpuRunnerOptions {
-  int num_threads = 0;                    // 0: one per hardware thread; at most 256
-  Dtype weight_dtype = Dtype::kBfloat16;  // in memory
+  int num_threads = 0;                             // 0: one per hardware thread; at most 256
+  WeightChoice weights = WeightChoice::kAsStored;  // in memory
   Dtype kv_dtype = Dtype::kBfloat16;
   int64_t kv_pool_bytes = int64_t{1} << 30;  // rounded down to whole blocks
   // Use an instruction set below the best one ("portable" in tests); empty: best.

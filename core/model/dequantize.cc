@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "core/model/kernels.h"
+#include "core/model/small_floats.h"
 #include "core/model/weights.h"
 
 namespace reprise {
@@ -18,25 +18,7 @@ uint16_t Load16(const uint8_t* from) {
   return value;
 }
 
-float HalfToFloat(uint16_t half) {
-  const uint32_t sign = uint32_t{half & 0x8000u} << 16;
-  const uint32_t exponent = (half >> 10) & 31u;
-  const uint32_t mantissa = half & 1023u;
-  uint32_t bits;
-  if (exponent == 31) {
-    bits = sign | 0x7f800000u | (mantissa << 13);
-  } else if (exponent != 0) {
-    bits = sign | ((exponent + 112) << 23) | (mantissa << 13);
-  } else {
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-float LoadHalf(const uint8_t* from) { return HalfToFloat(Load16(from)); }
+float LoadHalf(const uint8_t* from) { return FromFloat16(Load16(from)); }
 
 uint32_t Load32(const uint8_t* from) {
   uint32_t value;
@@ -183,6 +165,10 @@ void DequantizeRows(const WeightTensor& tensor, int64_t first, int64_t count,
   const int64_t blocks = tensor.columns() / format.elements;
   const uint8_t* from = tensor.bytes.data() + first * blocks * format.bytes;
   float* to = out.data();
+  if (tensor.type == StorageType::kF32) {
+    std::memcpy(to, from, blocks * count * sizeof(float));
+    return;
+  }
   for (int64_t i = 0; i < blocks * count; ++i, from += format.bytes, to += format.elements) {
     format.decode(from, to);
   }

@@ -2,10 +2,14 @@
 
 #include <xmmintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace reprise {
 
+namespace kernels_avx512bf16 {
+Kernels Table(const char* name);
+}
 namespace kernels_avx512 {
 Kernels Table(const char* name);
 }
@@ -18,9 +22,16 @@ Kernels Table(const char* name);
 
 namespace {
 
+constexpr size_t kTileQueries = 48;
+
 bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+bool HasAvx512Bf16() {
+  return HasAvx512() && __builtin_cpu_supports("avx512bf16") &&
+         __builtin_cpu_supports("avx512vnni");
 }
 
 bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -28,34 +39,27 @@ bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports
 }  // namespace
 
 const Kernels* SelectKernels(const char* name) {
+  static const Kernels avx512bf16 = kernels_avx512bf16::Table("avx512bf16");
   static const Kernels avx512 = kernels_avx512::Table("avx512");
   static const Kernels avx2 = kernels_avx2::Table("avx2");
   static const Kernels portable = kernels_portable::Table("portable");
-  const bool any = name[0] == '\0';
-  if ((any || std::strcmp(name, avx512.instruction_set) == 0) && HasAvx512()) return &avx512;
-  if ((any || std::strcmp(name, avx2.instruction_set) == 0) && HasAvx2()) return &avx2;
-  if (any || std::strcmp(name, portable.instruction_set) == 0) return &portable;
-  return nullptr;
+  const auto wanted = [&](const Kernels& kernels) {
+    return name[0] == '\0' || std::strcmp(name, kernels.instruction_set) == 0;
+  };
+  if (wanted(avx512bf16) && HasAvx512Bf16()) return &avx512bf16;
+  if (wanted(avx512) && HasAvx512()) return &avx512;
+  if (wanted(avx2) && HasAvx2()) return &avx2;
+  return wanted(portable) ? &portable : nullptr;
 }
+
+size_t AttentionRows(size_t group) { return std::max<size_t>(1, kTileQueries / group); }
 
 size_t AttentionScratchFloats(size_t group, size_t head_dim, int32_t last_position) {
-  const size_t keys = (last_position + kBlockTokens) / kBlockTokens * kBlockTokens;
-  const size_t padded_dim = (head_dim + 15) / 16 * 16;
-  return kAttentionRows * group * (keys + padded_dim) + kBlockTokens * padded_dim;
-}
-
-uint16_t ToBfloat16(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
-float FromBfloat16(uint16_t bits) {
-  const uint32_t wide = uint32_t{bits} << 16;
-  float value;
-  std::memcpy(&value, &wide, sizeof(value));
-  return value;
+  constexpr size_t kValuePanel = 64;
+  const size_t queries = AttentionRows(group) * group;
+  const size_t keys = (last_position + kPanelColumns) / kPanelColumns * kPanelColumns;
+  const size_t padded_dim = (head_dim + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  return kValuePanel * padded_dim + queries * (2 * padded_dim + keys) + (queries + 15) / 16 * 16;
 }
 
 FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {

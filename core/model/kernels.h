@@ -4,8 +4,7 @@
 // the shape of its own row and on absolute positions: never on how many rows
 // there are, which row it is, or which thread runs it.
 //
-// Layouts    matrices are row-major. A PackedMatrix holds W[n][k] as panels of
-//            `panel_columns` output features: [panel][k][panel_columns].
+// Layouts    matrices are row-major; packed weights as weight_format.h says.
 // Threading  pure functions over disjoint outputs; safe in parallel.
 // Source     panel packing: Goto and van de Geijn 2008. Online softmax is not
 //            used: two passes over the keys keep one order.
@@ -16,26 +15,27 @@
 
 #include "core/base/ids.h"
 #include "core/model/model_config.h"
+#include "core/model/weight_format.h"
 
 namespace reprise {
 
-// One panel of a packed weight matrix against all rows.
+// One panel of a packed weight matrix against rows of a prepared input.
 struct PanelProduct {
-  const float* x = nullptr;  // [rows][x_stride], first `depth` of each row are read
-  size_t x_stride = 0;
+  const uint8_t* x = nullptr;  // [rows] records of the format's input
+  size_t x_stride = 0;         // bytes
   size_t rows = 0;
-  size_t depth = 0;             // K
-  const void* panel = nullptr;  // [depth][panel_columns] of dtype
-  Dtype dtype = Dtype::kFloat32;
+  size_t depth = 0;  // K
+  const uint8_t* panel = nullptr;
+  WeightFormat format = WeightFormat::kFp32;
   const float* bias = nullptr;  // [columns], may be null
   float* y = nullptr;           // [rows][y_stride], at the panel's first column
   size_t y_stride = 0;
-  size_t columns = 0;       // of this panel that exist; <= panel_columns
+  size_t columns = 0;       // of this panel that exist; <= kPanelColumns
   bool accumulate = false;  // y += instead of y =
 };
 
-// Attention of up to kAttentionRows consecutive rows of one sequence, for the
-// query heads that share one KV head.
+// Attention of consecutive rows of one sequence, for the query heads that share
+// one KV head. At most AttentionRows(group) rows.
 struct AttentionTile {
   const float* q = nullptr;  // [rows][q_stride], at the group's first head
   size_t q_stride = 0;
@@ -52,14 +52,19 @@ struct AttentionTile {
   size_t out_stride = 0;
 };
 
-inline constexpr size_t kAttentionRows = 16;
+// Rows of one tile: enough queries to make transposing the keys cheap, few
+// enough to keep their scores in cache.
+size_t AttentionRows(size_t group);
 
 // Floats of scratch for tiles up to `last_position`.
 size_t AttentionScratchFloats(size_t group, size_t head_dim, int32_t last_position);
 
 struct Kernels {
   const char* instruction_set;
-  size_t panel_columns;
+  // How products with weights of a format read their input.
+  InputFormat (*input_format)(WeightFormat);
+  // Writes one row of `depth` floats as a record of InputRowBytes() bytes.
+  void (*prepare_row)(InputFormat, const float* x, size_t depth, uint8_t* out);
   void (*multiply_panel)(const PanelProduct&);
   void (*attend)(const AttentionTile&);
   // One row of `size` floats; x and y may be the same.
@@ -70,13 +75,9 @@ struct Kernels {
   void (*gelu)(float* x, size_t size);                               // tanh approximation, in place
 };
 
-// The kernels of `name` ("avx512", "avx2", "portable"), or the best this CPU
-// runs for an empty name. Null when the name is unknown or the CPU lacks it.
+// The kernels of `name` ("avx512bf16", "avx512", "avx2", "portable"), or the best
+// this CPU runs for an empty name. Null when the name is unknown or the CPU lacks it.
 const Kernels* SelectKernels(const char* name);
-
-// Round to nearest even; NaN stays NaN.
-uint16_t ToBfloat16(float value);
-float FromBfloat16(uint16_t bits);
 
 // Sets flush-to-zero and denormals-are-zero for this thread while alive.
 class FlushDenormals {

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "core/model/small_floats.h"
+
 namespace reprise {
 
 KvPool::KvPool(const ModelConfig& config, Dtype dtype, int64_t max_bytes)
@@ -25,8 +27,11 @@ void KvPool::StoreRow(BlockId block, int layer, bool value, int slot, const floa
       std::memcpy(to, from, head_dim_ * sizeof(float));
       continue;
     }
-    for (int i = 0; i < head_dim_; ++i) {
-      reinterpret_cast<uint16_t*>(to)[i] = ToBfloat16(from[i]);
+    auto* words = reinterpret_cast<uint16_t*>(to);
+    if (dtype_ == Dtype::kBfloat16) {
+      for (int i = 0; i < head_dim_; ++i) words[i] = ToBfloat16(from[i]);
+    } else {
+      for (int i = 0; i < head_dim_; ++i) words[i] = ToFloat16(from[i]);
     }
   }
 }

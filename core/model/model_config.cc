@@ -67,7 +67,10 @@ absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim, int32_t context
 
 int DtypeBytes(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : 2; }
 
-const char* DtypeName(Dtype dtype) { return dtype == Dtype::kFloat32 ? "fp32" : "bf16"; }
+const char* DtypeName(Dtype dtype) {
+  constexpr const char* kNames[] = {"fp32", "bf16", "fp16"};
+  return kNames[static_cast<int>(dtype)];
+}
 
 absl::Status ModelConfig::Validate() const {
   struct Limit {

@@ -12,10 +12,10 @@
 namespace reprise {
 
 enum class Architecture { kGpt2, kLlama };
-enum class Dtype { kFloat32, kBfloat16 };
+enum class Dtype { kFloat32, kBfloat16, kFloat16 };  // of the KV cache
 
 int DtypeBytes(Dtype dtype);
-const char* DtypeName(Dtype dtype);  // "fp32", "bf16"
+const char* DtypeName(Dtype dtype);  // "fp32", "bf16", "fp16"
 
 // Rotary position embedding. Source: Su et al. 2021, arXiv 2104.09864; the
 // scaling variants follow Hugging Face transformers' modeling_rope_utils.

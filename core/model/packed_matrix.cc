@@ -1,73 +1,164 @@
 #include "core/model/packed_matrix.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#include "core/model/small_floats.h"
 
 namespace reprise {
 namespace {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// Rows of one panel as fp32, [kPanelColumns][stride].
+struct PanelRows {
+  PanelRows(absl::Span<const StoredRow> rows, size_t depth)
+      : depth(depth), stride(depth + 16), values(kPanelColumns * stride) {
+    for (size_t c = 0; c < rows.size(); ++c) {
+      if (rows[c].tensor == nullptr) continue;
+      DequantizeRows(*rows[c].tensor, rows[c].row, 1, {values.data() + c * stride, depth});
+    }
+  }
+
+  // Calls store(k, column, value) for all, in strips that stay in cache.
+  template <typename Store>
+  void ForEach(Store store) const {
+    constexpr size_t kStrip = 16;
+    for (size_t first = 0; first < depth; first += kStrip) {
+      const size_t end = std::min(first + kStrip, depth);
+      for (size_t c = 0; c < kPanelColumns; ++c) {
+        const float* row = values.data() + c * stride;
+        for (size_t k = first; k < end; ++k) store(k, c, row[k]);
+      }
+    }
+  }
+
+  size_t depth;
+  size_t stride;
+  std::vector<float> values;
+};
+
+// Symmetric, the largest magnitude of a row becomes 127.
+void PackInt8(const PanelRows& rows, uint8_t* panel) {
+  float inverse[kPanelColumns];
+  float* scales = reinterpret_cast<float*>(panel + (rows.depth + 3) / 4 * 4 * kPanelColumns);
+  for (size_t c = 0; c < kPanelColumns; ++c) {
+    float largest = 0;
+    for (size_t k = 0; k < rows.depth; ++k) {
+      largest = std::max(largest, std::fabs(rows.values[c * rows.stride + k]));
+    }
+    scales[c] = largest / 127.0f;
+    inverse[c] = largest > 1e-30f ? 127.0f / largest : 0.0f;
+  }
+  rows.ForEach([&](size_t k, size_t c, float value) {
+    const auto quantised = static_cast<int>(std::nearbyintf(value * inverse[c]));
+    panel[k / 4 * 4 * kPanelColumns + c * 4 + k % 4] = static_cast<uint8_t>(quantised + 128);
+  });
+}
+
+void PackFloats(const PanelRows& rows, WeightFormat format, uint8_t* panel) {
+  auto* words = reinterpret_cast<uint16_t*>(panel);
+  switch (format) {
+    case WeightFormat::kFp32:
+      return rows.ForEach([&](size_t k, size_t c, float value) {
+        reinterpret_cast<float*>(panel)[k * kPanelColumns + c] = value;
+      });
+    case WeightFormat::kFp16:
+      return rows.ForEach([&](size_t k, size_t c, float value) {
+        words[k * kPanelColumns + c] = ToFloat16(value);
+      });
+    case WeightFormat::kBf16:
+      return rows.ForEach([&](size_t k, size_t c, float value) {
+        words[k / 2 * 2 * kPanelColumns + c * 2 + k % 2] = ToBfloat16(value);
+      });
+    default:
+      return PackInt8(rows, panel);
+  }
+}
 
 }  // namespace
 
 void AlignedDelete::operator()(void* data) const { std::free(data); }
 
 void* AllocateAligned(size_t bytes) {
+  // Weights and KV are read end to end for every token: huge pages spare a page walk each 4 KiB.
+  const bool huge = bytes >= 2 * kHugePage;
+  const size_t alignment = huge ? kHugePage : kAlignment;
   const size_t padded = std::max((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
-  void* data = std::aligned_alloc(kAlignment, padded);
-  if (data == nullptr) throw std::bad_alloc();
+  void* data = nullptr;
+  if (posix_memalign(&data, alignment, padded) != 0) throw std::bad_alloc();
+  if (huge) madvise(data, padded, MADV_HUGEPAGE);  // a hint; refusal is fine
   std::memset(data, 0, padded);
   return data;
 }
 
-PackedMatrix PackedMatrix::Pack(const WeightTensor& tensor, Dtype dtype, const Kernels& kernels,
+PackedMatrix PackedMatrix::Pack(absl::Span<const WeightTensor* const> tensors, WeightFormat format,
                                 ThreadPool& pool) {
   PackedMatrix matrix;
-  matrix.features_ = static_cast<size_t>(tensor.rows());
-  matrix.depth_ = static_cast<size_t>(tensor.columns());
-  matrix.panel_columns_ = kernels.panel_columns;
-  matrix.dtype_ = dtype;
-  matrix.data_ = MakeAligned<uint8_t>(matrix.bytes());
-  pool.ParallelFor(matrix.panels(), [&](size_t panel, int) { matrix.PackPanel(tensor, panel); });
-  return matrix;
-}
-
-void PackedMatrix::PackPanel(const WeightTensor& tensor, size_t panel) {
-  const size_t first = panel * panel_columns_;
-  const size_t columns = std::min(panel_columns_, features_ - first);
-  std::vector<float> row(depth_);
-  const size_t base = panel * panel_columns_ * depth_;
-  for (size_t c = 0; c < columns; ++c) {
-    DequantizeRows(tensor, static_cast<int64_t>(first + c), 1, absl::MakeSpan(row));
-    for (size_t k = 0; k < depth_; ++k) {
-      const size_t at = base + k * panel_columns_ + c;
-      if (dtype_ == Dtype::kFloat32) {
-        reinterpret_cast<float*>(data_.get())[at] = row[k];
-      } else {
-        reinterpret_cast<uint16_t*>(data_.get())[at] = ToBfloat16(row[k]);
-      }
-    }
+  std::vector<StoredRow> rows;
+  for (const WeightTensor* tensor : tensors) {
+    for (int64_t row = 0; row < tensor->rows(); ++row) rows.push_back({tensor, row});
   }
+  matrix.features_ = rows.size();
+  matrix.depth_ = static_cast<size_t>(tensors[0]->columns());
+  matrix.format_ = format;
+  matrix.panel_bytes_ = PanelBytes(format, matrix.depth_);
+  matrix.data_ = MakeAligned<uint8_t>(matrix.bytes());
+  rows.resize(matrix.panels() * kPanelColumns);
+  pool.ParallelFor(matrix.panels(), [&](size_t index, int) {
+    const auto part = absl::MakeConstSpan(rows).subspan(index * kPanelColumns, kPanelColumns);
+    uint8_t* panel = matrix.data_.get() + index * matrix.panel_bytes_;
+    if (IsBlockFormat(format)) {
+      PackBlockPanel(part, format, matrix.depth_, panel);
+    } else {
+      PackFloats(PanelRows(part, matrix.depth_), format, panel);
+    }
+  });
+  return matrix;
 }
 
 PanelProduct PackedMatrix::Product(size_t panel) const {
   PanelProduct product;
   product.depth = depth_;
-  product.dtype = dtype_;
-  product.panel = data_.get() + panel * panel_columns_ * depth_ * DtypeBytes(dtype_);
-  product.columns = std::min(panel_columns_, features_ - panel * panel_columns_);
+  product.format = format_;
+  product.panel = data_.get() + panel * panel_bytes_;
+  product.columns = std::min(kPanelColumns, features_ - panel * kPanelColumns);
   return product;
 }
 
 void PackedMatrix::GetRow(size_t feature, float* out) const {
-  const size_t base = feature / panel_columns_ * panel_columns_ * depth_ + feature % panel_columns_;
-  for (size_t k = 0; k < depth_; ++k) {
-    const size_t at = base + k * panel_columns_;
-    out[k] = dtype_ == Dtype::kFloat32
-                 ? reinterpret_cast<const float*>(data_.get())[at]
-                 : FromBfloat16(reinterpret_cast<const uint16_t*>(data_.get())[at]);
+  const uint8_t* panel = data_.get() + feature / kPanelColumns * panel_bytes_;
+  const size_t column = feature % kPanelColumns;
+  const auto* floats = reinterpret_cast<const float*>(panel);
+  const auto* words = reinterpret_cast<const uint16_t*>(panel);
+  switch (format_) {
+    case WeightFormat::kFp32:
+      for (size_t k = 0; k < depth_; ++k) out[k] = floats[k * kPanelColumns + column];
+      return;
+    case WeightFormat::kFp16:
+      for (size_t k = 0; k < depth_; ++k) out[k] = FromFloat16(words[k * kPanelColumns + column]);
+      return;
+    case WeightFormat::kBf16:
+      for (size_t k = 0; k < depth_; ++k) {
+        out[k] = FromBfloat16(words[k / 2 * 2 * kPanelColumns + column * 2 + k % 2]);
+      }
+      return;
+    case WeightFormat::kInt8: {
+      const float scale = floats[(depth_ + 3) / 4 * kPanelColumns + column];
+      for (size_t k = 0; k < depth_; ++k) {
+        const int value = panel[k / 4 * 4 * kPanelColumns + column * 4 + k % 4];
+        out[k] = static_cast<float>(value - 128) * scale;
+      }
+      return;
+    }
+    default:
+      return UnpackBlockRow(panel, format_, depth_, column, out);
   }
 }
 

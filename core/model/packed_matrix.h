@@ -1,5 +1,5 @@
-// PackedMatrix: one weight matrix W[features][depth] in the layout the kernels
-// read, made once at load.
+// PackedMatrix: weight matrices W[features][depth], stacked and in the layout
+// the kernels read (weight_format.h), made once at load.
 //
 // Threading  immutable after Pack.
 #pragma once
@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "core/model/kernels.h"
 #include "core/model/thread_pool.h"
 #include "core/model/weights.h"
@@ -29,28 +30,43 @@ AlignedArray<T> MakeAligned(size_t count) {
 
 class PackedMatrix {
  public:
-  static PackedMatrix Pack(const WeightTensor& tensor, Dtype dtype, const Kernels& kernels,
+  // The rows of all `tensors`, which have the same number of columns, in order.
+  // A block format is that of every tensor's storage.
+  static PackedMatrix Pack(absl::Span<const WeightTensor* const> tensors, WeightFormat format,
                            ThreadPool& pool);
 
   size_t features() const { return features_; }
   size_t depth() const { return depth_; }
-  size_t panels() const { return (features_ + panel_columns_ - 1) / panel_columns_; }
-  size_t bytes() const { return panels() * panel_columns_ * depth_ * DtypeBytes(dtype_); }
+  WeightFormat format() const { return format_; }
+  size_t panels() const { return (features_ + kPanelColumns - 1) / kPanelColumns; }
+  size_t bytes() const { return panels() * panel_bytes_; }
 
-  // What x[rows][depth] needs to go through panel `panel` into y[rows][y_stride].
+  // The part of a product that panel `panel` decides; input and output are the caller's.
   PanelProduct Product(size_t panel) const;
 
   // Row `feature` as fp32 into out[depth]: an embedding look-up.
   void GetRow(size_t feature, float* out) const;
 
  private:
-  void PackPanel(const WeightTensor& tensor, size_t panel);
-
   size_t features_ = 0;
   size_t depth_ = 0;
-  size_t panel_columns_ = 0;
-  Dtype dtype_ = Dtype::kFloat32;
+  size_t panel_bytes_ = 0;
+  WeightFormat format_ = WeightFormat::kFp32;
   AlignedArray<uint8_t> data_;
 };
+
+// One stored row of a tensor; a null tensor stands for zeros.
+struct StoredRow {
+  const WeightTensor* tensor = nullptr;
+  int64_t row = 0;
+};
+
+// Packs the columns of one panel from rows that are stored in `format`'s own blocks.
+void PackBlockPanel(absl::Span<const StoredRow> rows, WeightFormat format, size_t depth,
+                    uint8_t* panel);
+
+// Row `column` of a panel in a block format as fp32 into out[depth].
+void UnpackBlockRow(const uint8_t* panel, WeightFormat format, size_t depth, size_t column,
+                    float* out);
 
 }  // namespace reprise

@@ -9,6 +9,8 @@ namespace {
 // than it brings, a spinning one must give way when there is nothing to do.
 constexpr int kSpins = 20000;
 
+constexpr uint64_t kClosed = 0xffffffff;
+
 template <typename Done>
 bool SpinUntil(Done done) {
   for (int i = 0; i < kSpins; ++i) {
@@ -32,8 +34,7 @@ ThreadPool::ThreadPool(int num_threads, const std::function<void()>& on_start) {
 ThreadPool::~ThreadPool() {
   {
     std::lock_guard lock(mutex_);
-    stopping_ = true;
-    round_.fetch_add(1, std::memory_order_release);
+    stopping_.store(true);
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -46,38 +47,42 @@ void ThreadPool::ParallelFor(size_t count, const std::function<void(size_t, int)
   }
   {
     std::lock_guard lock(mutex_);
-    task_ = &task;
-    count_ = count;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    const uint64_t loop = ((ticket_.load() >> 32) + 1) << 32;
+    // Closed while its fields change: no count is above this index.
+    ticket_.store(loop | kClosed);
+    task_.store(&task);
+    done_.store(0);
+    count_.store(static_cast<uint32_t>(count));
+    ticket_.store(loop);
   }
   wake_.notify_all();
   RunTasks(0);
-  while (!SpinUntil([this] { return busy_.load(std::memory_order_acquire) == 0; })) {
-    std::this_thread::yield();
-  }
+  while (!SpinUntil([&] { return done_.load() == count; })) std::this_thread::yield();
+}
+
+bool ThreadPool::HasWork() const {
+  return static_cast<uint32_t>(ticket_.load()) < count_.load() || stopping_.load();
 }
 
 void ThreadPool::RunTasks(int thread) {
-  for (size_t i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) (*task_)(i, thread);
+  while (true) {
+    uint64_t ticket = ticket_.load();
+    const auto index = static_cast<uint32_t>(ticket);
+    if (index >= count_.load()) return;
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
+    (*task_.load())(index, thread);
+    done_.fetch_add(1);
+  }
 }
 
 void ThreadPool::Work(int thread) {
-  uint64_t seen = 0;
   while (true) {
-    const auto has_work = [&] { return round_.load(std::memory_order_acquire) != seen; };
-    if (!SpinUntil(has_work)) {
+    if (!SpinUntil([this] { return HasWork(); })) {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, has_work);
+      wake_.wait(lock, [this] { return HasWork(); });
     }
-    {
-      std::lock_guard lock(mutex_);
-      if (stopping_) return;
-      seen = round_.load(std::memory_order_relaxed);
-    }
+    if (stopping_.load()) return;
     RunTasks(thread);
-    busy_.fetch_sub(1, std::memory_order_release);
   }
 }
 

@@ -25,21 +25,25 @@ class ThreadPool {
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls task(index, thread) for every index in [0, count), in any order, and
-  // returns when all have returned. `thread` is in [0, num_threads()).
+  // returns when all have returned; `count` is below 2^32 - 1. `thread` is in [0, num_threads()).
   void ParallelFor(size_t count, const std::function<void(size_t index, int thread)>& task);
 
  private:
   void Work(int thread);
   void RunTasks(int thread);
 
+  bool HasWork() const;
+
   std::mutex mutex_;
   std::condition_variable wake_;
-  const std::function<void(size_t, int)>* task_ = nullptr;
-  size_t count_ = 0;
-  std::atomic<size_t> next_{0};
-  std::atomic<uint64_t> round_{0};  // grows with each loop; workers wait for it
-  std::atomic<int> busy_{0};        // workers that have not finished the round
-  bool stopping_ = false;
+  // The loop's number in the high half, its next index in the low. An index is claimed by
+  // raising it, which fails once another loop has begun; so a worker that comes late, or
+  // that the system has put aside, holds nobody up.
+  std::atomic<uint64_t> ticket_{0};
+  std::atomic<const std::function<void(size_t, int)>*> task_{nullptr};
+  std::atomic<uint32_t> count_{0};
+  std::atomic<uint32_t> done_{0};  // indexes whose task has returned
+  std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
 };
 

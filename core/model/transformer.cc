@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+
+#include "absl/strings/str_join.h"
 
 namespace reprise {
 namespace {
@@ -12,7 +15,11 @@ size_t KvSize(const ModelConfig& c) { return size_t(c.num_kv_heads) * c.head_dim
 }  // namespace
 
 Transformer::Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool)
-    : config_(config), kernels_(kernels), pool_(pool), scratch_(pool.num_threads()) {
+    : config_(config),
+      kernels_(kernels),
+      pool_(pool),
+      input_(kernels, pool),
+      scratch_(pool.num_threads()) {
   if (config_.architecture == Architecture::kLlama) {
     rotary_.emplace(config_.rope, config_.context_length);
   }
@@ -24,12 +31,9 @@ void Transformer::Reserve(size_t rows, int32_t last_position) {
     reserved_rows_ = rows;
     x_ = MakeAligned<float>(rows * config_.hidden_size);
     normed_ = MakeAligned<float>(rows * config_.hidden_size);
-    q_ = MakeAligned<float>(rows * QSize(config_));
-    k_ = MakeAligned<float>(rows * KvSize(config_));
-    v_ = MakeAligned<float>(rows * KvSize(config_));
+    qkv_ = MakeAligned<float>(rows * (QSize(config_) + 2 * KvSize(config_)));
     attended_ = MakeAligned<float>(rows * QSize(config_));
-    gate_ = MakeAligned<float>(rows * config_.intermediate_size);
-    up_ = MakeAligned<float>(rows * config_.intermediate_size);
+    up_ = MakeAligned<float>(rows * layers_[0].up.features());
   }
   const size_t group = config_.num_heads / config_.num_kv_heads;
   const size_t needed = AttentionScratchFloats(group, config_.head_dim, last_position);
@@ -42,65 +46,64 @@ void Transformer::Embed(const Pass& pass) {
   const size_t hidden = config_.hidden_size;
   pool_.ParallelFor(pass.tokens.size(), [&](size_t row, int) {
     float* x = x_.get() + row * hidden;
-    token_embedding_.GetRow(pass.tokens[row], x);
+    token_embedding_.parts()[0].GetRow(pass.tokens[row], x);
     if (position_embedding_.empty()) return;
     const float* position = position_embedding_.data() + pass.positions[row] * hidden;
     for (size_t i = 0; i < hidden; ++i) x[i] += position[i];
   });
 }
 
-void Transformer::ApplyNorm(const Norm& norm, const float* x, float* y, size_t rows) const {
+void Transformer::ApplyNorm(const Norm& norm, const float* x, float* y) const {
   const size_t hidden = config_.hidden_size;
   const auto epsilon = static_cast<float>(config_.norm_epsilon);
-  pool_.ParallelFor(rows, [&](size_t row, int) {
-    const float* from = x + row * hidden;
-    float* to = y + row * hidden;
-    if (norm.bias.empty()) {
-      kernels_.rms_norm(from, norm.weight.data(), epsilon, hidden, to);
-    } else {
-      kernels_.layer_norm(from, norm.weight.data(), norm.bias.data(), epsilon, hidden, to);
-    }
-  });
+  if (norm.bias.empty()) {
+    kernels_.rms_norm(x, norm.weight.data(), epsilon, hidden, y);
+  } else {
+    kernels_.layer_norm(x, norm.weight.data(), norm.bias.data(), epsilon, hidden, y);
+  }
 }
 
-void Transformer::Multiply(const Linear& linear, const float* x, size_t rows, float* y,
-                           bool accumulate) const {
-  const PackedMatrix& weight = linear.weight;
-  pool_.ParallelFor(weight.panels(), [&](size_t panel, int) {
-    PanelProduct product = weight.Product(panel);
-    const size_t first = panel * kernels_.panel_columns;
-    product.x = x;
-    product.x_stride = weight.depth();
-    product.rows = rows;
-    product.bias = linear.bias.empty() ? nullptr : linear.bias.data() + first;
-    product.y = y + first;
-    product.y_stride = weight.features();
-    product.accumulate = accumulate;
-    kernels_.multiply_panel(product);
+// y = linear(x); `before` computes a row of x just before it is prepared.
+template <typename RowTask>
+void Transformer::MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before,
+                               float* y, bool accumulate) {
+  input_.Begin(linear, x.x, x.stride, x.rows);
+  pool_.ParallelFor(x.rows, [&](size_t row, int) {
+    before(row);
+    input_.PrepareRow(row);
   });
+  input_.Multiply(linear, y, accumulate);
+}
+
+void Transformer::MultiplyNormed(const Norm& norm, const Linear& linear, size_t rows, float* y) {
+  const size_t hidden = config_.hidden_size;
+  const auto apply = [&](size_t row) {
+    ApplyNorm(norm, x_.get() + row * hidden, normed_.get() + row * hidden);
+  };
+  MultiplyRows(linear, {normed_.get(), hidden, rows}, apply, y, /*accumulate=*/false);
 }
 
 void Transformer::StoreKv(int layer, const Pass& pass, KvPool& kv) {
   const size_t q_size = QSize(config_);
   const size_t kv_size = KvSize(config_);
-  pool_.ParallelFor(pass.sequences.size(), [&](size_t index, int) {
-    const PassSequence& sequence = pass.sequences[index];
+  std::vector<BlockId> blocks;  // [rows]
+  for (const PassSequence& sequence : pass.sequences) {
     for (size_t i = 0; i < sequence.rows; ++i) {
-      const size_t row = sequence.first_row + i;
-      const int32_t position = pass.positions[row];
-      float* k = k_.get() + row * kv_size;
-      if (rotary_) {
-        for (int h = 0; h < config_.num_heads; ++h) {
-          rotary_->Rotate(q_.get() + row * q_size + h * config_.head_dim, position);
-        }
-        for (int h = 0; h < config_.num_kv_heads; ++h) {
-          rotary_->Rotate(k + h * config_.head_dim, position);
-        }
-      }
-      const BlockId block = sequence.blocks[position / kBlockTokens];
-      kv.StoreRow(block, layer, false, position % kBlockTokens, k);
-      kv.StoreRow(block, layer, true, position % kBlockTokens, v_.get() + row * kv_size);
+      blocks.push_back(sequence.blocks[pass.positions[blocks.size()] / kBlockTokens]);
     }
+  }
+  pool_.ParallelFor(blocks.size(), [&](size_t row, int) {
+    const int32_t position = pass.positions[row];
+    float* q = qkv_.get() + row * (q_size + 2 * kv_size);
+    float* k = q + q_size;
+    if (rotary_) {
+      // Heads of q and k lie one after another.
+      for (int h = 0; h < config_.num_heads + config_.num_kv_heads; ++h) {
+        rotary_->Rotate(q + size_t(h) * config_.head_dim, position);
+      }
+    }
+    kv.StoreRow(blocks[row], layer, false, position % kBlockTokens, k);
+    kv.StoreRow(blocks[row], layer, true, position % kBlockTokens, k + kv_size);
   });
 }
 
@@ -111,30 +114,33 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
     int kv_head;
   };
   std::vector<Task> tasks;
+  const size_t group = config_.num_heads / config_.num_kv_heads;
+  const size_t tile_rows = AttentionRows(group);
   for (const PassSequence& sequence : pass.sequences) {
-    for (size_t first = 0; first < sequence.rows; first += kAttentionRows) {
+    for (size_t first = 0; first < sequence.rows; first += tile_rows) {
       for (int head = 0; head < config_.num_kv_heads; ++head) {
         tasks.push_back({&sequence, first, head});
       }
     }
   }
-  const size_t group = config_.num_heads / config_.num_kv_heads;
   const size_t q_size = QSize(config_);
+  const size_t qkv_size = q_size + 2 * KvSize(config_);
   pool_.ParallelFor(tasks.size(), [&](size_t index, int thread) {
     const Task& task = tasks[index];
     AttentionTile tile;
-    tile.rows = std::min(kAttentionRows, task.sequence->rows - task.first);
+    tile.rows = std::min(tile_rows, task.sequence->rows - task.first);
     tile.group = group;
     tile.head_dim = config_.head_dim;
     tile.first_position = task.sequence->first_position + static_cast<int32_t>(task.first);
     tile.kv_dtype = kv.dtype();
     tile.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
     tile.scratch = scratch_[thread].get();
-    const size_t offset =
-        (task.sequence->first_row + task.first) * q_size + task.kv_head * group * config_.head_dim;
-    tile.q = q_.get() + offset;
-    tile.out = attended_.get() + offset;
-    tile.q_stride = tile.out_stride = q_size;
+    const size_t row = task.sequence->first_row + task.first;
+    const size_t column = task.kv_head * group * config_.head_dim;
+    tile.q = qkv_.get() + row * qkv_size + column;
+    tile.q_stride = qkv_size;
+    tile.out = attended_.get() + row * q_size + column;
+    tile.out_stride = q_size;
     std::vector<const uint8_t*> keys, values;
     const size_t blocks = (tile.first_position + tile.rows + kBlockTokens - 1) / kBlockTokens;
     for (size_t b = 0; b < blocks; ++b) {
@@ -149,29 +155,28 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
 
 void Transformer::Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv) {
   const size_t rows = pass.tokens.size();
-  ApplyNorm(layer.attention_norm, x_.get(), normed_.get(), rows);
-  Multiply(layer.q, normed_.get(), rows, q_.get());
-  Multiply(layer.k, normed_.get(), rows, k_.get());
-  Multiply(layer.v, normed_.get(), rows, v_.get());
+  MultiplyNormed(layer.attention_norm, layer.qkv, rows, qkv_.get());
   StoreKv(index, pass, kv);
   AttendAll(index, pass, kv);
-  Multiply(layer.attention_output, attended_.get(), rows, x_.get(), /*accumulate=*/true);
+  MultiplyRows(
+      layer.attention_output, {attended_.get(), QSize(config_), rows}, [](size_t) {}, x_.get(),
+      /*accumulate=*/true);
 }
 
 void Transformer::Mlp(const Layer& layer, size_t rows) {
   const size_t size = config_.intermediate_size;
-  ApplyNorm(layer.mlp_norm, x_.get(), normed_.get(), rows);
-  Multiply(layer.up, normed_.get(), rows, up_.get());
-  if (config_.architecture == Architecture::kLlama) {
-    Multiply(layer.gate, normed_.get(), rows, gate_.get());
-    pool_.ParallelFor(rows, [&](size_t row, int) {
-      kernels_.silu_multiply(gate_.get() + row * size, up_.get() + row * size, size);
-    });
-    Multiply(layer.down, gate_.get(), rows, x_.get(), /*accumulate=*/true);
-  } else {
-    pool_.ParallelFor(rows, [&](size_t row, int) { kernels_.gelu(up_.get() + row * size, size); });
-    Multiply(layer.down, up_.get(), rows, x_.get(), /*accumulate=*/true);
-  }
+  const size_t stride = layer.up.features();
+  const bool gated = config_.architecture == Architecture::kLlama;
+  MultiplyNormed(layer.mlp_norm, layer.up, rows, up_.get());
+  const auto activate = [&](size_t row) {
+    float* up = up_.get() + row * stride;
+    if (gated) {
+      kernels_.silu_multiply(up, up + size, size);
+    } else {
+      kernels_.gelu(up, size);
+    }
+  };
+  MultiplyRows(layer.down, {up_.get(), stride, rows}, activate, x_.get(), /*accumulate=*/true);
 }
 
 void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logits) {
@@ -183,21 +188,30 @@ void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logi
     Attention(layers_[i], static_cast<int>(i), pass, kv);
     Mlp(layers_[i], rows);
   }
-  // normed_ collects the wanted rows one after another.
-  for (size_t i = 0; i < pass.logit_rows.size(); ++i) {
-    ApplyNorm(final_norm_, x_.get() + pass.logit_rows[i] * hidden, normed_.get() + i * hidden, 1);
-  }
   logits.resize(pass.logit_rows.size() * config_.vocabulary_size);
-  const PackedMatrix& head = lm_head_ ? *lm_head_ : token_embedding_;
-  pool_.ParallelFor(head.panels(), [&](size_t panel, int) {
-    PanelProduct product = head.Product(panel);
-    product.x = normed_.get();
-    product.x_stride = hidden;
-    product.rows = pass.logit_rows.size();
-    product.y = logits.data() + panel * kernels_.panel_columns;
-    product.y_stride = config_.vocabulary_size;
-    kernels_.multiply_panel(product);
-  });
+  if (logits.empty()) return;
+  // normed_ collects the wanted rows one after another.
+  const auto apply = [&](size_t row) {
+    ApplyNorm(final_norm_, x_.get() + pass.logit_rows[row] * hidden, normed_.get() + row * hidden);
+  };
+  MultiplyRows(lm_head_ ? *lm_head_ : token_embedding_,
+               {normed_.get(), hidden, pass.logit_rows.size()}, apply, logits.data(),
+               /*accumulate=*/false);
+}
+
+std::string Transformer::weight_formats() const {
+  std::set<std::string> names;
+  const auto add = [&](const Linear& linear) {
+    for (const PackedMatrix& part : linear.parts()) names.insert(WeightFormatName(part.format()));
+  };
+  add(token_embedding_);
+  if (lm_head_) add(*lm_head_);
+  for (const Layer& layer : layers_) {
+    for (const Linear* linear : {&layer.qkv, &layer.attention_output, &layer.up, &layer.down}) {
+      add(*linear);
+    }
+  }
+  return absl::StrJoin(names, "+");
 }
 
 }  // namespace reprise

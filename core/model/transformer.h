@@ -13,18 +13,12 @@
 #include "absl/status/statusor.h"
 #include "core/model/kernels.h"
 #include "core/model/kv_pool.h"
+#include "core/model/linear.h"
 #include "core/model/load_model.h"
-#include "core/model/packed_matrix.h"
 #include "core/model/rope.h"
 #include "core/model/thread_pool.h"
 
 namespace reprise {
-
-// y = x W^T + bias; the bias may be empty.
-struct Linear {
-  PackedMatrix weight;
-  std::vector<float> bias;
-};
 
 // RMSNorm without bias, LayerNorm with.
 struct Norm {
@@ -34,8 +28,8 @@ struct Norm {
 
 struct Layer {
   Norm attention_norm, mlp_norm;
-  Linear q, k, v, attention_output;
-  Linear gate, up, down;  // gate: Llama only
+  Linear qkv, attention_output;
+  Linear up, down;  // Llama: gate and up side by side
 };
 
 // Rows of one sequence within a pass.
@@ -57,7 +51,7 @@ class Transformer {
  public:
   // kNotFound or kInvalidArgument naming the tensor.
   static absl::StatusOr<std::unique_ptr<Transformer>> Build(const LoadedModel& model,
-                                                            Dtype weight_dtype,
+                                                            WeightChoice weights,
                                                             const Kernels& kernels,
                                                             ThreadPool& pool);
 
@@ -67,14 +61,23 @@ class Transformer {
 
   const ModelConfig& config() const { return config_; }
 
+  // Names of the weights' formats, sorted and joined: "bf16", "q4_1+q8_0".
+  std::string weight_formats() const;
+
  private:
   struct Builder;
+  struct InputRows {
+    const float* x;  // [rows][stride]
+    size_t stride, rows;
+  };
   Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool);
 
   void Embed(const Pass& pass);
-  void ApplyNorm(const Norm& norm, const float* x, float* y, size_t rows) const;
-  void Multiply(const Linear& linear, const float* x, size_t rows, float* y,
-                bool accumulate = false) const;
+  void ApplyNorm(const Norm& norm, const float* x, float* y) const;
+  void MultiplyNormed(const Norm& norm, const Linear& linear, size_t rows, float* y);
+  template <typename RowTask>
+  void MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before, float* y,
+                    bool accumulate);
   void Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv);
   void StoreKv(int layer, const Pass& pass, KvPool& kv);
   void AttendAll(int layer, const Pass& pass, const KvPool& kv);
@@ -84,8 +87,8 @@ class Transformer {
   ModelConfig config_;
   const Kernels& kernels_;
   ThreadPool& pool_;
-  PackedMatrix token_embedding_;
-  std::optional<PackedMatrix> lm_head_;    // none: tied to the embedding
+  Linear token_embedding_;
+  std::optional<Linear> lm_head_;          // none: tied to the embedding
   std::vector<float> position_embedding_;  // GPT-2: [context][hidden]
   std::optional<RotaryTable> rotary_;      // Llama
   std::vector<Layer> layers_;
@@ -93,7 +96,8 @@ class Transformer {
 
   // Activations of the pass at hand, [rows][...].
   size_t reserved_rows_ = 0;
-  AlignedArray<float> x_, normed_, q_, k_, v_, attended_, gate_, up_;
+  AlignedArray<float> x_, normed_, qkv_, attended_, up_;
+  ProductInput input_;
   size_t scratch_floats_ = 0;
   std::vector<AlignedArray<float>> scratch_;  // one per thread
 };

@@ -6,15 +6,37 @@ namespace reprise {
 
 // Reads, checks and packs tensors by their canonical names.
 struct Transformer::Builder {
+  struct Rows {
+    std::string name;
+    int64_t count;
+  };
+
   const ModelConfig& config;
   const WeightFile& weights;
-  Dtype dtype;
-  const Kernels& kernels;
+  WeightChoice choice;
   ThreadPool& pool;
 
-  absl::StatusOr<PackedMatrix> Matrix(const std::string& name, int64_t rows, int64_t columns) {
-    ASSIGN_OR_RETURN(const WeightTensor* tensor, weights.Find(name, {rows, columns}));
-    return PackedMatrix::Pack(*tensor, dtype, kernels, pool);
+  // Stacks matrices of `columns` input features; those stored alike and next to
+  // each other become one.
+  absl::StatusOr<Linear> Stack(absl::Span<const Rows> matrices, int64_t columns,
+                               std::vector<float> bias) {
+    std::vector<PackedMatrix> parts;
+    std::vector<const WeightTensor*> run;
+    WeightFormat format{};
+    const auto finish = [&] {
+      if (!run.empty()) parts.push_back(PackedMatrix::Pack(run, format, pool));
+      run.clear();
+    };
+    for (const Rows& matrix : matrices) {
+      ASSIGN_OR_RETURN(const WeightTensor* tensor,
+                       weights.Find(matrix.name, {matrix.count, columns}));
+      const WeightFormat next = ChooseFormat(choice, tensor->type, columns);
+      if (next != format) finish();
+      format = next;
+      run.push_back(tensor);
+    }
+    finish();
+    return Linear(std::move(parts), std::move(bias));
   }
 
   absl::StatusOr<std::vector<float>> Vector(const std::string& name, int64_t size) {
@@ -41,11 +63,20 @@ struct Transformer::Builder {
     return norm;
   }
 
-  absl::StatusOr<Linear> ReadLinear(const std::string& name, int64_t rows, int64_t columns) {
-    Linear linear;
-    ASSIGN_OR_RETURN(linear.weight, Matrix(name + ".weight", rows, columns));
-    ASSIGN_OR_RETURN(linear.bias, Bias(name + ".bias", rows));
-    return linear;
+  // The linears `stems`, side by side.
+  absl::StatusOr<Linear> ReadLinear(const std::vector<Rows>& stems, int64_t columns) {
+    std::vector<Rows> matrices;
+    std::vector<float> bias;
+    bool any_bias = false;
+    for (const Rows& stem : stems) {
+      matrices.push_back({stem.name + ".weight", stem.count});
+      ASSIGN_OR_RETURN(std::vector<float> part, Bias(stem.name + ".bias", stem.count));
+      any_bias = any_bias || !part.empty();
+      part.resize(stem.count);
+      bias.insert(bias.end(), part.begin(), part.end());
+    }
+    if (!any_bias) bias.clear();
+    return Stack(matrices, columns, std::move(bias));
   }
 
   absl::StatusOr<Layer> ReadLayer(int index) {
@@ -56,32 +87,35 @@ struct Transformer::Builder {
     Layer layer;
     ASSIGN_OR_RETURN(layer.attention_norm, ReadNorm(prefix + "attention_norm"));
     ASSIGN_OR_RETURN(layer.mlp_norm, ReadNorm(prefix + "mlp_norm"));
-    ASSIGN_OR_RETURN(layer.q, ReadLinear(prefix + "attention.q", q_size, hidden));
-    ASSIGN_OR_RETURN(layer.k, ReadLinear(prefix + "attention.k", kv_size, hidden));
-    ASSIGN_OR_RETURN(layer.v, ReadLinear(prefix + "attention.v", kv_size, hidden));
+    ASSIGN_OR_RETURN(layer.qkv, ReadLinear({{prefix + "attention.q", q_size},
+                                            {prefix + "attention.k", kv_size},
+                                            {prefix + "attention.v", kv_size}},
+                                           hidden));
     ASSIGN_OR_RETURN(layer.attention_output,
-                     ReadLinear(prefix + "attention.output", hidden, q_size));
-    ASSIGN_OR_RETURN(layer.up, ReadLinear(prefix + "mlp.up", inner, hidden));
-    ASSIGN_OR_RETURN(layer.down, ReadLinear(prefix + "mlp.down", hidden, inner));
+                     ReadLinear({{prefix + "attention.output", hidden}}, q_size));
+    std::vector<Rows> up = {{prefix + "mlp.up", inner}};
     if (config.architecture == Architecture::kLlama) {
-      ASSIGN_OR_RETURN(layer.gate, ReadLinear(prefix + "mlp.gate", inner, hidden));
+      up.insert(up.begin(), {prefix + "mlp.gate", inner});
     }
+    ASSIGN_OR_RETURN(layer.up, ReadLinear(up, hidden));
+    ASSIGN_OR_RETURN(layer.down, ReadLinear({{prefix + "mlp.down", hidden}}, inner));
     return layer;
   }
 };
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Build(const LoadedModel& model,
-                                                                Dtype weight_dtype,
+                                                                WeightChoice weights,
                                                                 const Kernels& kernels,
                                                                 ThreadPool& pool) {
   const ModelConfig& config = model.config;
-  Builder builder{config, *model.weights, weight_dtype, kernels, pool};
+  Builder builder{config, *model.weights, weights, pool};
+  const int64_t vocabulary = config.vocabulary_size;
   std::unique_ptr<Transformer> made(new Transformer(config, kernels, pool));
   ASSIGN_OR_RETURN(made->token_embedding_,
-                   builder.Matrix("token_embedding", config.vocabulary_size, config.hidden_size));
+                   builder.Stack({{"token_embedding", vocabulary}}, config.hidden_size, {}));
   if (!config.tied_embeddings) {
     ASSIGN_OR_RETURN(made->lm_head_,
-                     builder.Matrix("lm_head", config.vocabulary_size, config.hidden_size));
+                     builder.Stack({{"lm_head", vocabulary}}, config.hidden_size, {}));
   }
   if (config.architecture == Architecture::kGpt2) {
     ASSIGN_OR_RETURN(

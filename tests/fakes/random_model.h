@@ -6,23 +6,25 @@
 #include <string>
 
 #include "core/model/load_model.h"
+#include "core/model/small_floats.h"
 
 namespace reprise {
 
-inline ModelConfig SmallModelConfig(Architecture architecture) {
+// Quantised super-blocks hold 256 weights.
+inline ModelConfig SmallModelConfig(Architecture architecture,
+                                    StorageType storage = StorageType::kF32) {
   ModelConfig c;
   c.name = "random";
   c.architecture = architecture;
   c.num_layers = 2;
   c.num_heads = 6;
   c.num_kv_heads = architecture == Architecture::kLlama ? 2 : 6;
-  c.head_dim = 64;
-  c.hidden_size = 384;
+  c.head_dim = c.rope.dimensions = storage == StorageType::kQ4_K ? 128 : 64;
+  c.hidden_size = c.num_heads * c.head_dim;
   c.intermediate_size = 1024;
   c.vocabulary_size = 331;  // no multiple of any panel
   c.context_length = 256;
   c.tied_embeddings = true;
-  c.rope.dimensions = 64;
   return c;
 }
 
@@ -42,14 +44,16 @@ inline ModelConfig TinyModelConfig(Architecture architecture) {
 
 class RandomModelBuilder {
  public:
-  explicit RandomModelBuilder(Architecture architecture)
-      : RandomModelBuilder(SmallModelConfig(architecture)) {}
-  explicit RandomModelBuilder(ModelConfig config) : config_(std::move(config)) {}
+  // `storage` is that of the matrices: kF32 or a quantised type.
+  explicit RandomModelBuilder(Architecture architecture, StorageType storage = StorageType::kF32)
+      : RandomModelBuilder(SmallModelConfig(architecture, storage), storage) {}
+  explicit RandomModelBuilder(ModelConfig config, StorageType storage = StorageType::kF32)
+      : storage_(storage), config_(std::move(config)) {}
 
   LoadedModel Build() {
     const ModelConfig& c = config_;
     const bool llama = c.architecture == Architecture::kLlama;
-    Add("token_embedding", {c.vocabulary_size, c.hidden_size});
+    AddMatrix("token_embedding", c.vocabulary_size, c.hidden_size);
     if (!llama) Add("position_embedding", {c.context_length, c.hidden_size});
     AddNorm("final_norm");
     for (int i = 0; i < c.num_layers; ++i) {
@@ -90,10 +94,32 @@ class RandomModelBuilder {
   }
 
   void AddLinear(const std::string& name, int64_t rows, int64_t columns) {
-    Add(name + ".weight", {rows, columns});
+    AddMatrix(name + ".weight", rows, columns);
     if (config_.architecture == Architecture::kGpt2) Add(name + ".bias", {rows});
   }
 
+  void AddMatrix(const std::string& name, int64_t rows, int64_t columns) {
+    if (storage_ == StorageType::kF32) return Add(name, {rows, columns});
+    const bool k_quant = storage_ == StorageType::kQ4_K;
+    const bool minimum = k_quant || storage_ == StorageType::kQ4_1;
+    const int64_t row_bytes = *RowBytes(storage_, columns);
+    const int64_t block_bytes = row_bytes / (columns / (k_quant ? 256 : 32));
+    std::vector<uint8_t> bytes(rows * row_bytes);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random_());
+    // The quants are random; scales give weights of about the size of the others.
+    const float largest = storage_ == StorageType::kQ8_0 ? 127 : k_quant ? 15 * 63 : 15;
+    for (size_t block = 0; block < bytes.size(); block += block_bytes) {
+      const float jitter = static_cast<float>(random_() % 64) / 64;
+      const uint16_t scale = ToFloat16(0.1f * (1 + jitter) / largest);
+      const uint16_t low = ToFloat16(k_quant ? 0.05f / 63 : -0.05f);
+      std::memcpy(bytes.data() + block, &scale, sizeof(scale));
+      if (minimum) std::memcpy(bytes.data() + block + 2, &low, sizeof(low));
+    }
+    owned_.push_back(std::move(bytes));
+    tensors_.push_back({name, storage_, {rows, columns}, {}});
+  }
+
+  StorageType storage_;
   std::mt19937 random_{7};
   ModelConfig config_;
   std::vector<std::vector<uint8_t>> owned_;

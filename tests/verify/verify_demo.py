@@ -174,7 +174,8 @@ def bench(server, *arguments):
 
 
 def line_5_benchmarks(work):
-    with Server(os.path.join(work, "bench"), "model.thread_count=2", "cache.retrieval_mode=PREFIX") as server:
+    with Server(os.path.join(work, "bench"), "model.thread_count=2", "model.weight_dtype=BF16",
+                "cache.retrieval_mode=PREFIX") as server:
         first = bench(server, "ttft", "3" if QUICK else "15")
         show("SmolLM2 bf16, 2 threads, batch 1, 544 tokens, 512 cached, TTFT ms",
              f"cold {first['cold_ttft_ms']}, warm {first['warm_ttft_ms']}, ratio {first['ratio']}x, {first['pairs']} pairs")

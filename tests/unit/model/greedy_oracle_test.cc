@@ -70,7 +70,8 @@ TEST(GreedyOracleTest, SmolLm2ContinuesAsHuggingFace) {
   const auto model = LoadModel("models/SmolLM2-135M-Instruct.Q4_1.gguf");
   ASSERT_TRUE(model.ok()) << model.status() << "; docker/setup/link-models.sh links it";
   CpuRunnerOptions options;
-  options.weight_dtype = options.kv_dtype = Dtype::kFloat32;
+  options.weights = WeightChoice::kFp32;
+  options.kv_dtype = Dtype::kFloat32;
   auto runner = CreateCpuRunner(*model, options);
   ASSERT_TRUE(runner.ok()) << runner.status();
   auto all = ReadContinuations();

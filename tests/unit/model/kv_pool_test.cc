@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/model/kernels.h"
+#include "core/model/small_floats.h"
 
 namespace reprise {
 namespace {

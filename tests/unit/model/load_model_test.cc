@@ -30,7 +30,8 @@ LoadedModel Tiny(Architecture architecture) {
 absl::StatusOr<std::unique_ptr<ModelRunner>> Build(const LoadedModel& model) {
   CpuRunnerOptions options;
   options.num_threads = 1;
-  options.weight_dtype = options.kv_dtype = Dtype::kFloat32;
+  options.weights = WeightChoice::kFp32;
+  options.kv_dtype = Dtype::kFloat32;
   options.kv_pool_bytes = 1 << 20;
   return CreateCpuRunner(model, options);
 }

@@ -25,7 +25,8 @@ class LogitsOracleTest : public ::testing::TestWithParam<const char*> {
     EXPECT_TRUE(model.ok()) << model.status();
     CpuRunnerOptions options;
     options.num_threads = 2;
-    options.weight_dtype = options.kv_dtype = dtype;
+    options.weights = dtype == Dtype::kFloat32 ? WeightChoice::kFp32 : WeightChoice::kBf16;
+    options.kv_dtype = dtype;
     options.kv_pool_bytes = int64_t{4} << 20;
     auto runner = CreateCpuRunner(*model, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
