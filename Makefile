@@ -6,7 +6,7 @@ BIN := build/$(PRESET)/bin
 CONFIGURE := docker/setup/configure.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-all demo run test bench verify-demo format lint tidy sanitize clean
+.PHONY: help setup build build-all demo run test bench bench-peers verify-demo format lint tidy sanitize clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,11 @@ test: build-all ## run every test
 bench: build-all ## measure time to first token and overhead against a server of its own
 	@BIN=$(BIN) deploy/bench.sh
 
+bench-peers: build-all ## measure the engine beside llama.cpp, CTranslate2, transformers, torch (QUICK=1: two rows)
+	@tests/bench/peers/setup.sh
+	@.venv-peers/bin/python tests/bench/peers/models.py
+	@.venv-peers/bin/python tests/bench/peers/peers.py
+
 verify-demo: setup ## run the acceptance checks (QUICK=1: under two minutes)
 	@docker/setup/install-packages.sh verify
 	@docker/setup/install-oracle.sh
@@ -62,5 +67,5 @@ sanitize: setup ## run the tests under ASan with UBSan, then under TSan
 	@tests/checks/sanitize.sh asan
 	@tests/checks/sanitize.sh tsan
 
-clean: ## remove what was built (keeps .venv)
-	@rm -rf build
+clean: ## remove what was built (keeps .venv and what bench-peers built)
+	@find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
