@@ -68,4 +68,4 @@ sanitize: setup ## run the tests under ASan with UBSan, then under TSan
 	@tests/checks/sanitize.sh tsan
 
 clean: ## remove what was built (keeps .venv and what bench-peers built)
-	@find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +

@@ -2,13 +2,16 @@
 
 Prefill of 544 tokens: at least min(1.1 x the best peer, 0.85 x the peak of the dtype's arithmetic in the same run).
 Decoding: at least the best peer. First token, reuse of 512 of 544 tokens: cold / warm >= 12, warm <= 0.6 x and
-cold <= 0.8 x llama-server's.
+cold <= 0.8 x llama-server's. A check is BUSY, and not kept, when other programs had more than MAX_FOREIGN_CORES while
+ours or any of its peers ran.
 """
 
 import common
 import models
 
 PEAKS = {"fp32": "fp32_gflops", "bf16": "bf16_gflops", "int8": "int8_gops", "q4_1": "int8_gops"}
+
+MAX_FOREIGN_CORES = 0.15
 
 
 def prefill_operations(model, tokens):
@@ -54,10 +57,14 @@ def first_token_checks(row):
 def result(row):
     """All that is known of a row, as JSON."""
     is_speed = row.figures == common.FIGURES
+    checks = [speed_check(row, figure) for figure in row.figures] if is_speed else first_token_checks(row)
+    busy = max([line["foreign_cores"] for line in row.lines.values()], default=0.0) > MAX_FOREIGN_CORES
+    for check in checks:
+        check.update(busy=busy, ok=check["ok"] and not (busy and check["bound"] != "no bound"))
     return {"row": row.name, "floor": row.floor(), "figures": list(row.figures), "ours": row.ours(),
             "peers": [line for line in row.lines.values() if line is not row.ours()],
             "errors": [{"peer": peer, "setting": setting, "error": text} for (peer, setting), text in row.errors.items()],
-            "checks": [speed_check(row, figure) for figure in row.figures] if is_speed else first_token_checks(row)}
+            "checks": checks}
 
 
 def text(value, digits=1):
@@ -73,7 +80,8 @@ def show(row):
     lines = ([row["ours"]] if row["ours"] else []) + sorted(row["peers"], key=lambda line: line[row["figures"][-1]])
     for line in lines:
         figures = "".join(f"{text(line.get(figure), 2):>24}" for figure in row["figures"])
-        print(f"{figures}   {line['peer']} [{line['setting'] or 'defaults'}] n={line['repeats']}")
+        print(f"{figures}   {line['peer']} [{line['setting'] or 'defaults'}] n={line['repeats']} "
+              f"foreign={line['foreign_cores']}")
     for error in row["errors"]:
         print(f"  not measured: {error['peer']} [{error['setting']}]: {error['error']}")
     for check in row["checks"]:
@@ -81,7 +89,7 @@ def show(row):
 
 
 def show_check(check):
-    verdict = "    " if check["bound"] == "no bound" else "PASS" if check["ok"] else "FAIL"
+    verdict = "    " if check["bound"] == "no bound" else "BUSY" if check["busy"] else "PASS" if check["ok"] else "FAIL"
     detail = ""
     if "best_peer" in check:
         detail = (f"ours {text(check['ours_ms'])} ms, best {text(check['best_ms'])} ms by {check['best_peer']} "

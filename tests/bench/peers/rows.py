@@ -3,11 +3,17 @@
 In the first round every peer runs with every setting; in the later ones only with those that were its fastest for some
 figure. Ours and machine_floor run in every round; the order turns around from round to round. Figures are medians over
 the rounds. QUICK=1 tries one setting of each peer.
+
+Each line of JSON gets foreign_cores, the cores that other programs (and the hypervisor) kept busy meanwhile, the worst of
+its rounds: a thread that is not running holds up all that wait for it, so that two threads on a busy machine of two cores
+can be ten times slower, and a comparison says nothing. report.py gives no verdict then.
 """
 
 import json
 import os
+import resource
 import subprocess
+import time
 
 import common
 import models
@@ -19,14 +25,29 @@ PYTHON = os.path.join(common.ROOT, ".venv-peers", "bin", "python")
 OURS = ("reprise", "")
 
 
+def busy_seconds():
+    """CPU seconds of the machine so far: all but idle and waiting, time stolen by the hypervisor included."""
+    with open("/proc/stat", encoding="utf-8") as file:
+        user, nice, system, _, _, *interrupts_and_steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + sum(interrupts_and_steal)) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run_json(command):
-    """The JSON object that a command's last line is; ValueError with the end of what it printed instead."""
+    """The JSON object that a command's last line is, with foreign_cores; ValueError with the end of what it printed
+    instead."""
+    started, busy, own = time.monotonic(), busy_seconds(), children_seconds()
     done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         errors = done.stderr.strip().splitlines()
         raise ValueError(errors[-1] if errors else f"exit {done.returncode}, nothing printed")
-    return json.loads(lines[-1])
+    foreign = busy_seconds() - busy - (children_seconds() - own)
+    return {**json.loads(lines[-1]), "foreign_cores": round(max(0.0, foreign / (time.monotonic() - started)), 2)}
 
 
 def runner(script, row, setting=""):
@@ -69,10 +90,12 @@ class Row:
         except (ValueError, OSError) as error:
             self.errors[peer, setting] = str(error)
             return
-        samples = self.lines.get((peer, setting), {"samples": {}})["samples"]
+        known = self.lines.get((peer, setting), {"samples": {}, "foreign_cores": 0.0})
+        samples, foreign = known["samples"], max(known["foreign_cores"], line["foreign_cores"])
         for name, values in line["samples"].items():
             samples.setdefault(name, []).extend(values)
-        self.lines[peer, setting] = {**line, "peer": peer, "samples": samples, **common.summary(samples)}
+        self.lines[peer, setting] = {**line, "peer": peer, "samples": samples, "foreign_cores": foreign,
+                                     **common.summary(samples)}
 
     def measure(self, rounds):
         for number in range(rounds):
