@@ -2,8 +2,8 @@
 
 Prefill of 544 tokens: at least min(1.1 x the best peer, 0.85 x the peak of the dtype's arithmetic in the same run).
 Decoding: at least the best peer. First token, reuse of 512 of 544 tokens: cold / warm >= 12, warm <= 0.6 x and
-cold <= 0.8 x llama-server's. A check is BUSY, and not kept, when other programs had more than MAX_FOREIGN_CORES while
-ours or any of its peers ran.
+cold <= 0.8 x llama-server's. A check is VOID, and not kept, when the row says nothing: other programs had more than
+MAX_FOREIGN_CORES while ours or a peer ran, or a program was faster than the peak that was measured.
 """
 
 import common
@@ -39,6 +39,20 @@ def speed_check(row, figure):
     return check
 
 
+def why_void(row):
+    """Why a row's figures cannot be compared, or an empty string."""
+    foreign = max([line["foreign_cores"] for line in row.lines.values()], default=0.0)
+    if foreign > MAX_FOREIGN_CORES:
+        return f"other programs had {foreign:.2f} cores"
+    peak = row.floor()[PEAKS[row.dtype]]
+    for line in row.lines.values():
+        milliseconds = line.get("prefill_544_ms") or line.get("cold_ttft_ms")
+        rate = prefill_operations(row.model, 544) / (1e6 * milliseconds)
+        if rate > peak:
+            return f"{line['peer']} ran at {rate:.0f} G/s, above the peak of {peak:.0f} that was measured"
+    return ""
+
+
 def ratio_check(name, value, bound, ok):
     return {"name": name, "ratio": value, "bound": bound, "ok": value is not None and ok(value)}
 
@@ -58,9 +72,9 @@ def result(row):
     """All that is known of a row, as JSON."""
     is_speed = row.figures == common.FIGURES
     checks = [speed_check(row, figure) for figure in row.figures] if is_speed else first_token_checks(row)
-    busy = max([line["foreign_cores"] for line in row.lines.values()], default=0.0) > MAX_FOREIGN_CORES
+    void = why_void(row)
     for check in checks:
-        check.update(busy=busy, ok=check["ok"] and not (busy and check["bound"] != "no bound"))
+        check.update(void=void, ok=check["ok"] and not (void and check["bound"] != "no bound"))
     return {"row": row.name, "floor": row.floor(), "figures": list(row.figures), "ours": row.ours(),
             "peers": [line for line in row.lines.values() if line is not row.ours()],
             "errors": [{"peer": peer, "setting": setting, "error": text} for (peer, setting), text in row.errors.items()],
@@ -82,6 +96,8 @@ def show(row):
         figures = "".join(f"{text(line.get(figure), 2):>24}" for figure in row["figures"])
         print(f"{figures}   {line['peer']} [{line['setting'] or 'defaults'}] n={line['repeats']} "
               f"foreign={line['foreign_cores']}")
+    if row["checks"][0]["void"]:
+        print(f"  void: {row['checks'][0]['void']}")
     for error in row["errors"]:
         print(f"  not measured: {error['peer']} [{error['setting']}]: {error['error']}")
     for check in row["checks"]:
@@ -89,7 +105,7 @@ def show(row):
 
 
 def show_check(check):
-    verdict = "    " if check["bound"] == "no bound" else "BUSY" if check["busy"] else "PASS" if check["ok"] else "FAIL"
+    verdict = "    " if check["bound"] == "no bound" else "VOID" if check["void"] else "PASS" if check["ok"] else "FAIL"
     detail = ""
     if "best_peer" in check:
         detail = (f"ours {text(check['ours_ms'])} ms, best {text(check['best_ms'])} ms by {check['best_peer']} "
