@@ -8,8 +8,6 @@
 // spoil, over all threads together: reading memory once, and multiply-adds on
 // registers only. A kind of arithmetic that
 // the CPU has no instruction for counts as the next wider one it has.
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -24,65 +22,51 @@
 namespace {
 
 constexpr int kRounds = 40;
-constexpr int kChains = 24;  // independent accumulators: more than latency times issue width
 constexpr int64_t kSteps = 600'000;
 constexpr size_t kBufferWords = size_t{64} << 20;  // 512 MiB, beyond any cache
 
-volatile float float_sink;
 volatile uint64_t integer_sink;
 
-// Each Burn… runs kSteps * chains instructions and returns its operations. The
-// chains start apart, so that none is computed for another, and stay in
-// registers: a barrier on an element of the array would send each to the stack,
-// and the stores would be what is measured.
+// One instruction on each of the accumulators of a step, in registers named
+// here: a compiler left to choose may keep the accumulators in memory, and the
+// stores would be what is measured.
+#define ON(op, r, n) op " %%" r "13, %%" r "14, %%" r #n "\n\t"
+#define ON_4(op, r, a, b, c, d) ON(op, r, a) ON(op, r, b) ON(op, r, c) ON(op, r, d)
+#define ON_12(op, r) ON_4(op, r, 0, 1, 2, 3) ON_4(op, r, 4, 5, 6, 7) ON_4(op, r, 8, 9, 10, 11)
+#define ON_28(op, r)          \
+  ON_12(op, r)                \
+  ON_4(op, r, 16, 17, 18, 19) \
+  ON_4(op, r, 20, 21, 22, 23) ON_4(op, r, 24, 25, 26, 27) ON_4(op, r, 28, 29, 30, 31)
+#define LOW_REGISTERS                                                                      \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+      "xmm11", "xmm13", "xmm14"
+#define HIGH_REGISTERS                                                                      \
+  "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", \
+      "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31"
+#define CLEAR_SOURCES(...) \
+  asm volatile("vpxor %%xmm13, %%xmm13, %%xmm13\n\tvpxor %%xmm14, %%xmm14, %%xmm14" ::: __VA_ARGS__)
+
+// Each Burn… returns its operations; zeros take the time of any number.
 __attribute__((target("avx2,fma"))) double BurnAvx2() {
-  constexpr int kNarrowChains = 12;  // of 16 registers
-  __m256 sum[kNarrowChains];
-  for (int i = 0; i < kNarrowChains; ++i) sum[i] = _mm256_set1_ps(static_cast<float>(i));
-  const __m256 a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(0.25f);
+  CLEAR_SOURCES(LOW_REGISTERS);
   for (int64_t step = 0; step < kSteps; ++step) {
-    for (__m256& s : sum) s = _mm256_fmadd_ps(a, b, s);
+    asm volatile(ON_12("vfmadd231ps", "ymm")::: LOW_REGISTERS);
   }
-  for (const __m256& s : sum) float_sink = s[0];
-  return 2.0 * 8 * kNarrowChains * kSteps;
+  return 2.0 * 8 * 12 * kSteps;
 }
 
-__attribute__((target("avx512f"))) double BurnAvx512() {
-  __m512 sum[kChains];
-  for (int i = 0; i < kChains; ++i) sum[i] = _mm512_set1_ps(static_cast<float>(i));
-  const __m512 a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(0.25f);
-  for (int64_t step = 0; step < kSteps; ++step) {
-    for (__m512& s : sum) s = _mm512_fmadd_ps(a, b, s);
+#define DEFINE_BURN(name, op, operations)                              \
+  __attribute__((target("avx512f"))) double name() {                   \
+    CLEAR_SOURCES(LOW_REGISTERS, HIGH_REGISTERS);                      \
+    for (int64_t step = 0; step < kSteps; ++step) {                    \
+      asm volatile(ON_28(op, "zmm")::: LOW_REGISTERS, HIGH_REGISTERS); \
+    }                                                                  \
+    return double{operations} * 28 * kSteps;                           \
   }
-  for (const __m512& s : sum) float_sink = s[0];
-  return 2.0 * 16 * kChains * kSteps;
-}
-
-__attribute__((target("avx512f,avx512bf16"))) double BurnBf16() {
-  __m512 sum[kChains];
-  for (int i = 0; i < kChains; ++i) sum[i] = _mm512_set1_ps(static_cast<float>(i));
-  const __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f));
-  for (int64_t step = 0; step < kSteps; ++step) {
-    for (__m512& s : sum) s = _mm512_dpbf16_ps(s, a, a);
-  }
-  for (const __m512& s : sum) float_sink = s[0];
-  return 2.0 * 32 * kChains * kSteps;
-}
-
-__attribute__((target("avx512f,avx512vnni"))) double BurnInt8() {
-  __m512i sum[kChains];
-  for (int i = 0; i < kChains; ++i) sum[i] = _mm512_set1_epi32(i);
-  const __m512i a = _mm512_set1_epi8(3);
-  for (int64_t step = 0; step < kSteps; ++step) {
-    for (__m512i& s : sum) {
-      __m512i chain = s;  // GCC's intrinsic copies its operand; the instruction does not
-      asm("vpdpbusd %1, %1, %0" : "+v"(chain) : "v"(a));
-      s = chain;
-    }
-  }
-  for (const __m512i& s : sum) integer_sink = s[0];
-  return 2.0 * 64 * kChains * kSteps;
-}
+DEFINE_BURN(BurnAvx512, "vfmadd231ps", 32)
+DEFINE_BURN(BurnBf16, "vdpbf16ps", 64)
+DEFINE_BURN(BurnInt8, "vpdpbusd", 128)
+#undef DEFINE_BURN
 
 __attribute__((target("avx2"))) void Read(const uint64_t* words, size_t count) {
   uint64_t sum[16] = {};
