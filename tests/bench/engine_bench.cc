@@ -34,12 +34,18 @@ constexpr int kPrefills[] = {kContext + kSuffix, 1000};
 constexpr int kPromptBlocks = (1000 + kBlockTokens - 1) / kBlockTokens;
 constexpr int kDecodeBlocks = (kContext + kDecodeSteps + kBlockTokens - 1) / kBlockTokens;
 
-// The names that --dtype knows; a new format is a new row.
-struct NamedDtype {
+// The names that --dtype and --kv know; a new format is a new row.
+template <typename Value>
+struct Named {
   const char* name;
-  Dtype dtype;
+  Value value;
 };
-constexpr NamedDtype kDtypes[] = {{"fp32", Dtype::kFloat32}, {"bf16", Dtype::kBfloat16}};
+constexpr Named<WeightChoice> kWeights[] = {
+    {"fp32", WeightChoice::kFp32},     {"bf16", WeightChoice::kBf16},
+    {"fp16", WeightChoice::kFp16},     {"int8", WeightChoice::kInt8},
+    {"q8_0", WeightChoice::kAsStored}, {"q4_1", WeightChoice::kAsStored}};
+constexpr Named<Dtype> kKvDtypes[] = {
+    {"fp32", Dtype::kFloat32}, {"bf16", Dtype::kBfloat16}, {"fp16", Dtype::kFloat16}};
 
 struct Options {
   std::string path;
@@ -60,9 +66,10 @@ T Check(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-Dtype ParseDtype(absl::string_view name) {
-  for (const NamedDtype& known : kDtypes) {
-    if (name == known.name) return known.dtype;
+template <typename Value, size_t kCount>
+Value Parse(const Named<Value> (&known)[kCount], absl::string_view name) {
+  for (const Named<Value>& one : known) {
+    if (name == one.name) return one.value;
   }
   Fail(absl::StrCat("unknown dtype ", std::string(name)));
 }
@@ -78,9 +85,9 @@ int ParseCount(absl::string_view text) {
 void SetOption(absl::string_view name, absl::string_view value, Options& options) {
   if (name == "--dtype") {
     options.dtype_name = std::string(value);
-    options.runner.weight_dtype = ParseDtype(value);
+    options.runner.weights = Parse(kWeights, value);
   } else if (name == "--kv") {
-    options.runner.kv_dtype = ParseDtype(value);
+    options.runner.kv_dtype = Parse(kKvDtypes, value);
   } else if (name == "--threads") {
     options.runner.num_threads = ParseCount(value);
   } else if (name == "--repeats") {

@@ -15,7 +15,7 @@ import settings
 sys.path.insert(0, os.path.join(common.ROOT, "tests", "verify"))
 from server_process import Server  # pylint: disable=wrong-import-position
 
-WEIGHT_DTYPES = {"fp32": "FP32", "bf16": "BF16"}
+WEIGHT_DTYPES = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8", "q8_0": "AS_STORED", "q4_1": "AS_STORED"}
 
 
 def main():
