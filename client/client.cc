@@ -23,7 +23,11 @@ std::string DetailText(const grpc::Status& status) {
     google::rpc::RetryInfo retry;
     google::rpc::ErrorInfo info;
     if (detail.UnpackTo(&info)) {
-      absl::StrAppend(&text, " [", info.reason(), "]");
+      // The server's general reason is the code's name, which the status says already.
+      const auto code = static_cast<absl::StatusCode>(status.error_code());
+      if (info.reason() != absl::StatusCodeToString(code)) {
+        absl::StrAppend(&text, " [", info.reason(), "]");
+      }
     } else if (detail.UnpackTo(&retry)) {
       absl::StrAppend(&text, " (retry in ",
                       retry.retry_delay().seconds() * 1000 + retry.retry_delay().nanos() / 1000000,
@@ -35,6 +39,9 @@ std::string DetailText(const grpc::Status& status) {
 
 absl::Status ToAbsl(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
+    return absl::UnimplementedError("this address does not serve the call; is it the right port?");
+  }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       absl::StrCat(status.error_message(), DetailText(status)));
 }

@@ -25,8 +25,9 @@ struct PromptOptions {
 
   void AddTo(CLI::App& command) {
     command.add_option("prompt", text, "the prompt; - reads standard input")->required();
-    command.add_flag("--chat", chat, "wrap the prompt as a user turn of the model's chat format");
-    command.add_option("--system", system, "system message, with --chat");
+    CLI::Option* turn = command.add_flag(
+        "--chat", chat, "wrap the prompt as a user turn of the model's chat format");
+    command.add_option("--system", system, "system message, with --chat")->needs(turn);
   }
 
   Prompt ToPrompt() const {
@@ -53,11 +54,13 @@ struct PromptOptions {
 
 // Streams a reply to standard output, then its summary to standard error.
 absl::StatusOr<Generation> StreamReply(Client& client, const GenerationSpec& spec) {
-  auto reply = client.StreamGenerate(spec, [](const inference::v1::TokenChunk& chunk) {
+  bool begun = false;
+  auto reply = client.StreamGenerate(spec, [&begun](const inference::v1::TokenChunk& chunk) {
     std::cout << chunk.text() << std::flush;
+    begun = true;
   });
+  if (begun || reply.ok()) std::cout << std::endl;
   if (!reply.ok()) return reply;
-  std::cout << std::endl;
   std::cerr << SummaryLine(*reply) << std::endl;
   return reply;
 }
@@ -83,6 +86,11 @@ int RunChat(const GlobalOptions& globals, const GenerationSpec& options,
   while (std::cerr << "> " << std::flush, std::getline(std::cin, line) && !line.empty()) {
     PromptOptions::AddMessage(conversation, inference::v1::CHAT_ROLE_USER, line);
     const auto reply = globals.json ? client.Generate(spec) : StreamReply(client, spec);
+    if (absl::IsInvalidArgument(reply.status())) {  // this message is refused; the chat goes on
+      ReportFailure(reply.status());
+      conversation.mutable_messages()->RemoveLast();
+      continue;
+    }
     if (!reply.ok()) return ReportFailure(reply.status());
     if (globals.json) std::cout << ToJson(*reply) << std::endl;
     PromptOptions::AddMessage(conversation, inference::v1::CHAT_ROLE_ASSISTANT, reply->text());

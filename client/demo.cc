@@ -82,6 +82,7 @@ absl::StatusOr<Generation> Ask(Client& client, const Prompt& prompt, CachePolicy
   spec.set_max_output_tokens(output_tokens);
   spec.mutable_sampling()->set_ignore_eos(true);
   spec.mutable_cache()->set_policy(policy);
+  spec.mutable_cache()->set_retrieval_mode(inference::v1::RETRIEVAL_MODE_SEMANTIC);
   return client.Generate(spec);
 }
 

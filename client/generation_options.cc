@@ -16,7 +16,8 @@ void SetIfPresent(const std::optional<T>& value, Setter set) {
 }  // namespace
 
 void GenerationOptions::AddTo(CLI::App& command) {
-  command.add_option("-n,--max-tokens", max_tokens, "most tokens to produce (0: only prefill)");
+  command.add_option("-n,--max-tokens", max_tokens,
+                     "most tokens to produce (0: only prefill; default: the server's)");
   command.add_option("--temperature", temperature, "0 is greedy, the default");
   command.add_option("--top-k", top_k, "keep the likeliest k");
   command.add_option("--top-p", top_p, "keep the smallest set with this probability");

@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   app.add_option("--admin-address", globals.client.admin_address, "admin address, host:port")
       ->capture_default_str();
   app.add_option("--timeout", globals.timeout_seconds, "seconds one call may take")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.001, 86400.0))
       ->capture_default_str();
   app.add_flag("--json", globals.json, "print JSON, one object a reply");
   app.set_version_flag("--version", REPRISE_VERSION);
