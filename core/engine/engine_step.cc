@@ -71,7 +71,10 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
   for (size_t i = 0; i < members.size(); ++i) {
     const auto tokens = static_cast<int32_t>(batch.sequences[i].tokens.size());
     (members[i]->decoding() ? decode_tokens : prefill_tokens) += tokens;
-    if (members.size() == 1) costs_.ObservePrefill(tokens, members[i]->computed, elapsed);
+    // Decoding steps say nothing of prefill.
+    if (members.size() == 1 && !members[i]->decoding()) {
+      costs_.ObservePrefill(tokens, members[i]->computed, elapsed);
+    }
   }
   parts_.metrics->StepFinished(prefill_tokens, decode_tokens, elapsed);
   for (size_t i = 0; i < members.size(); ++i) {

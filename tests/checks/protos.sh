@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# protos.sh: buf lint, and buf breaking against the commit before this one.
+# protos.sh: buf lint, and buf breaking against where this branch left origin/main, or else
+# the commit before this one.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
@@ -15,9 +16,11 @@ fi
 
 "$buf" lint proto
 echo "protos: lint clean"
-if git cat-file -e 'HEAD~1:proto/buf.yaml' 2>/dev/null; then
-  "$buf" breaking proto --against '.git#ref=HEAD~1,subdir=proto'
-  echo "protos: nothing broken since the last commit"
+base=$(git merge-base HEAD origin/main 2>/dev/null || true)
+if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then base=$(git rev-parse -q --verify HEAD~1 || true); fi
+if [ -n "$base" ] && git cat-file -e "$base:proto/buf.yaml" 2>/dev/null; then
+  "$buf" breaking proto --against ".git#ref=$base,subdir=proto"
+  echo "protos: nothing broken since ${base:0:12}"
 else
-  echo "protos: the last commit has none to compare with"
+  echo "protos: no earlier version to compare with"
 fi

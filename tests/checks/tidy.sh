@@ -1,28 +1,31 @@
 #!/usr/bin/env bash
-# tidy.sh: clang-tidy over core, server, client and the tests' fakes, as far as a
-# build without libtorch compiles them, two files at a time.
+# tidy.sh: clang-tidy over core, server, client and the tests' fakes, two files at a
+# time: as the build without libtorch compiles them, the few that need it as release does.
 #
 # A file is skipped while neither it, a header of ours, the configuration nor a
 # flag has changed since it passed: build/tidy keeps a stamp for each.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-build=build/asan
-docker/setup/configure.sh asan
-cmake --build "$build" --target reprise_proto | tail -n 1
+for preset in asan release; do
+  docker/setup/configure.sh "$preset"
+  cmake --build "build/$preset" --target reprise_proto | tail -n 1
+done
 
 mkdir -p build/tidy
 # The sanitizers' flags go: they make abseil ask for headers that only clang's runtime brings.
-files=$(python3 - "$build/compile_commands.json" <<'PY'
-import json, os, re, sys
+files=$(python3 - <<'PY'
+import json, os, re
 root = os.getcwd() + "/"
-entries = json.load(open(sys.argv[1]))
-for entry in entries:
-    entry["command"] = re.sub(r" -fsanitize=\S+", "", entry["command"])
-    path = os.path.normpath(os.path.join(entry["directory"], entry["file"]))
-    path = path[len(root):] if path.startswith(root) else ""
+chosen = {}
+for preset in ("asan", "release"):
+    for entry in json.load(open(f"build/{preset}/compile_commands.json")):
+        entry["command"] = re.sub(r" -fsanitize=\S+", "", entry["command"])
+        path = os.path.normpath(os.path.join(entry["directory"], entry["file"]))
+        chosen.setdefault(path[len(root):] if path.startswith(root) else path, entry)
+for path in chosen:
     if path.startswith(("core/", "server/", "client/", "tests/fakes/")):
         print(path)
-json.dump(entries, open("build/tidy/compile_commands.json", "w"))
+json.dump(list(chosen.values()), open("build/tidy/compile_commands.json", "w"))
 PY
 )
 files=$(sort -u <<<"$files")
