@@ -59,6 +59,12 @@ Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
   return builder.Add("numerics", numerics_id).Add("tenant", tenant).Finish();
 }
 
+// Says which setting an error is about.
+absl::Status AtField(absl::string_view field, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(field, ": ", status.message()));
+}
+
 class BuiltServer final : public RunningServer {
  public:
   absl::Status Build(const ServerConfig& config);
@@ -71,6 +77,7 @@ class BuiltServer final : public RunningServer {
   absl::Status OpenSimilarity(const config::v1::CacheConfig& cache, EngineParts& parts,
                               EngineOptions& options);
   void MatchVectors(EngineParts& parts);
+  absl::Status ListenHttp(const ServerConfig& config);
   absl::Status Listen(const ServerConfig& config);
 
   SystemClock clock_;
@@ -87,7 +94,9 @@ class BuiltServer final : public RunningServer {
 };
 
 absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, EngineParts& parts) {
-  ASSIGN_OR_RETURN(LoadedModel model, LoadModel(config.model().path()));
+  auto loaded = LoadModel(config.model().path());
+  RETURN_IF_ERROR(AtField("model.path", loaded.status()));
+  LoadedModel model = *std::move(loaded);
   ASSIGN_OR_RETURN(text_, LoadText(config.model().path()));
   CpuRunnerOptions options;
   options.num_threads = config.model().thread_count();
@@ -116,8 +125,10 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
 
 absl::Status BuiltServer::Probe(const ServerConfig& config, ModelRunner& runner,
                                 EngineOptions& options) {
-  const absl::Status probe = ProbeExactness(runner);
+  absl::Status probe = ProbeExactness(runner);
   if (probe.ok()) return probe;
+  // The pool is too small to run it.
+  if (absl::IsFailedPrecondition(probe)) return AtField("cache.host_bytes", probe);
   if (config.model().exactness() != config::v1::EXACTNESS_BEST_EFFORT) return probe;
   logger_->Warning("exactness_probe_failed", {{"error", std::string(probe.message())}});
   options.exact = false;
@@ -135,7 +146,7 @@ absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, Engine
     return absl::OkStatus();
   }
   if (absl::IsFailedPrecondition(store.status()) || cache.store().required()) {
-    return store.status();
+    return AtField("cache.store.path", store.status());
   }
   metrics_.StoreFailed("open");
   logger_->Warning("store_switched_off", {{"error", std::string(store.status().message())}});
@@ -146,8 +157,9 @@ absl::Status BuiltServer::OpenSimilarity(const config::v1::CacheConfig& cache, E
                                          EngineOptions& options) {
   const auto& similarity = cache.similarity();
   if (!similarity.enabled()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const SentenceEncoderModel encoder,
-                   LoadSentenceEncoder(similarity.encoder_path(), /*num_threads=*/1));
+  auto loaded_encoder = LoadSentenceEncoder(similarity.encoder_path(), /*num_threads=*/1);
+  RETURN_IF_ERROR(AtField("cache.similarity.encoder_path", loaded_encoder.status()));
+  const SentenceEncoderModel encoder = *std::move(loaded_encoder);
   ASSIGN_OR_RETURN(auto loaded, WordPieceTokenizer::Load(similarity.encoder_path()));
   const std::shared_ptr<const WordPieceTokenizer> pieces = std::move(loaded);
   parts.embed = [encoder, pieces](const std::string& text) {
@@ -187,6 +199,18 @@ void BuiltServer::MatchVectors(EngineParts& parts) {
   for (const uint64_t id : unknown) parts.vectors->Remove(id).IgnoreError();
 }
 
+// First of all, so that probes are answered and a busy port is told while the model loads.
+absl::Status BuiltServer::ListenHttp(const ServerConfig& config) {
+  const HttpCallbacks callbacks{[this] {
+                                  // Brings the store's gauges up to date.
+                                  if (ready_) engine_->GetCacheStats();
+                                  return metrics_.Serialize();
+                                },
+                                [this] { return ready_.load(); }};
+  ASSIGN_OR_RETURN(http_, HttpServer::Start(config.listen().http(), callbacks));
+  return absl::OkStatus();
+}
+
 absl::Status BuiltServer::Listen(const ServerConfig& config) {
   GrpcOptions options;
   options.inference_address = config.listen().inference();
@@ -197,12 +221,6 @@ absl::Status BuiltServer::Listen(const ServerConfig& config) {
   handlers_ = std::make_unique<GenerationHandlers>(facts_, engine_.get(), &clock_);
   ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options, {handlers_.get(), engine_.get(), &metrics_,
                                                       logger_.get(), &clock_, facts_.tenant}));
-  const HttpCallbacks callbacks{[this] {
-                                  engine_->GetCacheStats();  // brings the store's gauges up to date
-                                  return metrics_.Serialize();
-                                },
-                                [this] { return ready_.load(); }};
-  ASSIGN_OR_RETURN(http_, HttpServer::Start(config.listen().http(), callbacks));
   grpc_->SetServing(true);
   ready_ = true;
   logger_->Info("listening", {{"inference_port", int64_t{grpc_->inference_port()}},
@@ -219,6 +237,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   ASSIGN_OR_RETURN(logger_, Logger::Create(log, &metrics_));
   drain_timeout_ = ToDuration(config.listen().drain_timeout());
   const absl::Duration start = clock_.Monotonic();
+  RETURN_IF_ERROR(ListenHttp(config));
 
   EngineOptions options;
   options.max_queued_requests = config.engine().max_queued_requests();

@@ -289,6 +289,10 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
                      ", expected FP32, BF16 or FP16"));
   }
   const auto& similarity = c.cache().similarity();
+  if (c.cache().retrieval_mode() == config::v1::RETRIEVAL_MODE_SEMANTIC && !similarity.enabled()) {
+    return absl::InvalidArgumentError(
+        "cache.retrieval_mode: SEMANTIC, which needs cache.similarity.enabled: true");
+  }
   if (similarity.enabled()) {
     RETURN_IF_ERROR(CheckText("cache.similarity.encoder_path", similarity.encoder_path()));
   }

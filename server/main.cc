@@ -17,7 +17,8 @@ constexpr char kHelp[] =
     "  --config FILE      YAML over the embedded defaults (config/default.yaml)\n"
     "  --set PATH=VALUE   one setting over the file, for example cache.store.path=/data\n"
     "  --check_config     check the configuration and exit\n"
-    "Exit codes: 0 drained after SIGTERM or SIGINT, 1 could not start, 2 wrong command line.\n";
+    "Exit codes: 0 drained after SIGTERM or SIGINT, 1 could not start, 2 wrong command line,\n"
+    "130 ended at once by a second signal.\n";
 
 int Fail(int code, const std::string& message) {
   std::cerr << "reprise-server: " << message << std::endl;
@@ -40,7 +41,8 @@ int main(int argc, char** argv) {
     if (argument == "--check_config") check_only = true;
     if (argument == "--config") file = arguments[++i];
     if (argument == "--set") settings.push_back(arguments[++i]);
-    if (!takes_value && argument != "--check_config") return Fail(2, "unknown flag " + argument);
+    if (!takes_value && argument != "--check_config")
+      return Fail(2, "unknown flag " + argument + "; see --help");
   }
   const auto config = reprise::server::LoadConfig(file, settings);
   if (!config.ok()) return Fail(1, std::string(config.status().message()));

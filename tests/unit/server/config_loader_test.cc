@@ -192,6 +192,7 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
       {"listen.admin=localhost:", "a port of 0 to 65535"},
       {"model.path=", "model.path: empty"},
       {"cache.similarity.encoder_path=", "cache.similarity.encoder_path: empty"},
+      {"model.kv_dtype=INT8", "model.kv_dtype: INT8, expected FP32, BF16 or FP16"},
   };
   for (const auto& [setting, problem] : cases) {
     const auto config = LoadConfig("", {setting});
@@ -201,6 +202,9 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
   EXPECT_TRUE(
       LoadConfig("", {"cache.similarity.enabled=false", "cache.similarity.encoder_path="}).ok())
       << "an encoder that is not used needs no path";
+  const std::string semantic = "cache.retrieval_mode=SEMANTIC";
+  EXPECT_TRUE(LoadConfig("", {semantic}).ok());
+  EXPECT_FALSE(LoadConfig("", {semantic, "cache.similarity.enabled=false"}).ok());
 }
 
 class ConfigFileTest : public ::testing::Test {
