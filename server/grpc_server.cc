@@ -13,6 +13,7 @@
 #include "reprise/inference/v1/generation_service.grpc.pb.h"
 #include "server/converters.h"
 #include "server/status_map.h"
+#include "server/unreadable_requests.h"
 
 namespace reprise::server {
 namespace {
@@ -179,8 +180,10 @@ class AdminService final : public admin::v1::CacheAdminService::Service {
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address,
                                                      const GrpcOptions& options,
-                                                     grpc::Service* service, int* port) {
+                                                     grpc::Service* service, const GrpcParts& parts,
+                                                     int* port) {
   grpc::ServerBuilder builder;
+  builder.experimental().SetInterceptorCreators(InterceptUnreadableRequests(parts));
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), port);
   builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
@@ -221,11 +224,12 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   grpc::EnableDefaultHealthCheckService(true);
   if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   auto impl = std::make_unique<Impl>(options, parts);
-  auto inference =
-      Listen(options.inference_address, options, &impl->generation, &impl->inference_port);
+  auto inference = Listen(options.inference_address, options, &impl->generation,
+                          impl->guard.parts(), &impl->inference_port);
   if (!inference.ok()) return inference.status();
   impl->inference_server = *std::move(inference);
-  auto admin = Listen(options.admin_address, options, &impl->admin, &impl->admin_port);
+  auto admin =
+      Listen(options.admin_address, options, &impl->admin, impl->guard.parts(), &impl->admin_port);
   if (!admin.ok()) return admin.status();
   impl->admin_server = *std::move(admin);
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));

@@ -186,7 +186,11 @@ TEST_F(ServingTest, InvalidUtf8OnTheWireIsRefusedAndTheServerGoesOn) {
   RawCall call(server_.grpc().inference_port(), "/reprise.inference.v1.GenerationService/Generate",
                bytes);
   EXPECT_EQ(call.Read(), std::nullopt);
-  EXPECT_EQ(call.Finish().error_code(), grpc::StatusCode::INTERNAL);
+  const grpc::Status refused = call.Finish();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(absl::StrContains(refused.error_message(), "not valid UTF-8"));
+  EXPECT_FALSE(refused.error_details().empty());
+  server_.AwaitEnded(1, "INVALID_ARGUMENT");
   wire::Generation reply;
   EXPECT_TRUE(Generate(TextSpec("hello", 1), reply).ok());
 }
