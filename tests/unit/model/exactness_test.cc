@@ -2,12 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <optional>
 
 #include "core/model/cpu_runner.h"
 #include "core/model/kernels.h"
+#include "tests/fakes/planted_kernels.h"
 #include "tests/fakes/random_model.h"
 
 namespace reprise {
@@ -143,37 +143,6 @@ class ExactnessTest : public ::testing::TestWithParam<Case> {
   const Kernels* kernels_ = nullptr;
 };
 
-// What the planted kernels are built on; a table of plain functions holds no state.
-const Kernels* planted_on = nullptr;
-
-// Split-K when there are several rows of fp32: both halves of the reduction, then their sum.
-void SplitWhenSeveralRows(const PanelProduct& p) {
-  if (p.rows < 2) return planted_on->multiply_panel(p);
-  ASSERT_EQ(p.format, WeightFormat::kFp32);
-  std::vector<float> half(p.rows * p.columns);
-  PanelProduct first = p, second = p;
-  first.depth = p.depth / 4 * 2;
-  second.depth = p.depth - first.depth;
-  second.x += first.depth * sizeof(float);
-  second.panel += first.depth * kPanelColumns * sizeof(float);
-  second.bias = nullptr;
-  second.y = half.data();
-  second.y_stride = p.columns;
-  second.accumulate = false;
-  planted_on->multiply_panel(first);
-  planted_on->multiply_panel(second);
-  for (size_t r = 0; r < p.rows; ++r) {
-    for (size_t c = 0; c < p.columns; ++c) p.y[r * p.y_stride + c] += half[r * p.columns + c];
-  }
-}
-
-// A last bit of the scale that depends on the number of rows.
-void RescaleWhenSeveralRows(const AttentionTile& t) {
-  AttentionTile tile = t;
-  if (t.rows > 1) tile.scale = std::nextafter(t.scale, 1.0f);
-  planted_on->attend(tile);
-}
-
 TEST_P(ExactnessTest, SplitsMatesAndThreadsChangeNoBit) {
   EXPECT_EQ(FirstDifference(*kernels_), std::nullopt);
 }
@@ -196,17 +165,13 @@ TEST_P(ExactnessTest, StartUpProbePasses) {
 using PlantedKernelTest = ExactnessTest;
 
 TEST_P(PlantedKernelTest, SplitReductionForSeveralRowsIsCaught) {
-  planted_on = kernels_;
-  Kernels planted = *kernels_;
-  planted.multiply_panel = SplitWhenSeveralRows;
+  const Kernels planted = PlantSplitReduction(*kernels_);
   EXPECT_NE(FirstDifference(planted), std::nullopt);
   EXPECT_TRUE(absl::IsDataLoss(ProbeExactness(*MakeRunner(kThreads, planted))));
 }
 
 TEST_P(PlantedKernelTest, AttentionThatRoundsWithTheNumberOfRowsIsCaught) {
-  planted_on = kernels_;
-  Kernels planted = *kernels_;
-  planted.attend = RescaleWhenSeveralRows;
+  const Kernels planted = PlantBatchDependentAttention(*kernels_);
   EXPECT_NE(FirstDifference(planted), std::nullopt);
   EXPECT_TRUE(absl::IsDataLoss(ProbeExactness(*MakeRunner(kThreads, planted))));
 }
