@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <set>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -59,6 +60,11 @@ Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
   return builder.Add("numerics", numerics_id).Add("tenant", tenant).Finish();
 }
 
+int ComputeThreads(const ServerConfig& config) {
+  const int asked = config.model().thread_count();
+  return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 // Says which setting an error is about.
 absl::Status AtField(absl::string_view field, const absl::Status& status) {
   if (status.ok()) return status;
@@ -74,7 +80,7 @@ class BuiltServer final : public RunningServer {
   absl::StatusOr<LoadedModel> LoadAll(const ServerConfig& config, EngineParts& parts);
   absl::Status Probe(const ServerConfig& config, ModelRunner& runner, EngineOptions& options);
   absl::Status OpenStore(const config::v1::CacheConfig& cache, EngineParts& parts);
-  absl::Status OpenSimilarity(const config::v1::CacheConfig& cache, EngineParts& parts,
+  absl::Status OpenSimilarity(const ServerConfig& config, EngineParts& parts,
                               EngineOptions& options);
   void MatchVectors(EngineParts& parts);
   absl::Status ListenHttp(const ServerConfig& config);
@@ -153,11 +159,15 @@ absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, Engine
   return absl::OkStatus();
 }
 
-absl::Status BuiltServer::OpenSimilarity(const config::v1::CacheConfig& cache, EngineParts& parts,
+absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts& parts,
                                          EngineOptions& options) {
+  const auto& cache = config.cache();
   const auto& similarity = cache.similarity();
   if (!similarity.enabled()) return absl::OkStatus();
-  auto loaded_encoder = LoadSentenceEncoder(similarity.encoder_path(), /*num_threads=*/1);
+  // A SEMANTIC request waits for its embedding; others must not feel that one is made.
+  const bool waits = options.retrieval_mode == RetrievalMode::kSemantic;
+  const int threads = waits ? ComputeThreads(config) : 1;
+  auto loaded_encoder = LoadSentenceEncoder(similarity.encoder_path(), threads);
   RETURN_IF_ERROR(AtField("cache.similarity.encoder_path", loaded_encoder.status()));
   const SentenceEncoderModel encoder = *std::move(loaded_encoder);
   ASSIGN_OR_RETURN(auto loaded, WordPieceTokenizer::Load(similarity.encoder_path()));
@@ -254,7 +264,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   RETURN_IF_ERROR(Probe(config, *parts.runner, options));
   if (options.exact) {
     RETURN_IF_ERROR(OpenStore(config.cache(), parts));
-    RETURN_IF_ERROR(OpenSimilarity(config.cache(), parts, options));
+    RETURN_IF_ERROR(OpenSimilarity(config, parts, options));
   }
   const bool disk = parts.store != nullptr;
   parts.tokenizer = text_.tokenizer.get();
