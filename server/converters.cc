@@ -66,6 +66,20 @@ void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
   to.set_exact(from.exact);
 }
 
+void FillTimes(const GenerateResult& result, RequestSummary& out) {
+  out.queue = result.timings.queue;
+  out.tokenize = result.timings.tokenize;
+  out.lookup = result.timings.lookup;
+  out.load = result.timings.load;
+  out.prefill = result.timings.prefill;
+  out.time_to_first_token = result.timings.time_to_first_token;
+  out.decode = result.timings.decode;
+  out.total = result.timings.total;
+  out.predicted_load = result.reuse.predicted_load;
+  out.predicted_prefill = result.reuse.predicted_prefill;
+  out.actual_load = result.reuse.actual_load;
+}
+
 std::string TextOf(absl::Span<const TokenId> ids, const Tokenizer& tokenizer) {
   IncrementalDetokenizer text(&tokenizer);
   std::string out;
@@ -105,23 +119,14 @@ void FillSummary(const GenerateResult& result, RequestSummary& out) {
   out.disk_bytes_read = reuse.disk_bytes_read;
   out.retrieval_mode = Label(wire::RetrievalMode_Name(ToWire<wire::RetrievalMode>(reuse.mode)),
                              sizeof("RETRIEVAL_MODE_") - 1);
+  FillTimes(result, out);
+  if (!reuse.decided) return;
   out.decision = Label(wire::ReuseDecision_Name(ToWire<wire::ReuseDecision>(reuse.decision)),
                        sizeof("REUSE_DECISION_") - 1);
   out.reason = Label(wire::ReuseReason_Name(ToWire<wire::ReuseReason>(reuse.reason)),
                      sizeof("REUSE_REASON_") - 1);
   out.miss_reason = Label(wire::MissReason_Name(ToWire<wire::MissReason>(reuse.miss_reason)),
                           sizeof("MISS_REASON_") - 1);
-  out.queue = result.timings.queue;
-  out.tokenize = result.timings.tokenize;
-  out.lookup = result.timings.lookup;
-  out.load = result.timings.load;
-  out.prefill = result.timings.prefill;
-  out.time_to_first_token = result.timings.time_to_first_token;
-  out.decode = result.timings.decode;
-  out.total = result.timings.total;
-  out.predicted_load = reuse.predicted_load;
-  out.predicted_prefill = reuse.predicted_prefill;
-  out.actual_load = reuse.actual_load;
 }
 
 void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prompt,

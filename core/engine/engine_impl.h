@@ -78,7 +78,7 @@ class EngineImpl final : public Engine {
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
-  LoadResult ReadSegments(std::vector<SegmentRecord> records);
+  LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
   void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
   bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);
@@ -98,6 +98,7 @@ class EngineImpl final : public Engine {
   std::optional<FinishReason> EndReason(Sequence& sequence, TokenId token);
   void Finish(const SequencePtr& sequence, absl::Status status);
   void FillAccount(Sequence& sequence);
+  void FillUnfinished(Sequence& sequence);
   void ReleaseBlocks(Sequence& sequence);
 
   // engine_persist.cc: what outlives the request.

@@ -144,6 +144,7 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   if (StoreOn() && sequence->looks_up()) disk = disk_.Find(sequence->request.prompt);
   const ReusePlan plan = PlanReuse(SnapshotFor(*sequence, disk), costs_);
   Reuse& reuse = sequence->result.reuse;
+  reuse.decided = true;
   reuse.decision = plan.decision;
   reuse.reason = plan.reason;
   reuse.miss_reason = plan.miss_reason;
@@ -151,13 +152,13 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   reuse.predicted_load = plan.predicted_load;
   reuse.predicted_prefill = plan.predicted_prefill;
   reuse.predicted_cold_prefill = plan.predicted_cold_prefill;
-  reuse.host_tokens = plan.memory_tokens;
   if (!reuse.candidate_computed) KnownCandidate(*sequence);
   sequence->looked_up = true;
   sequence->result.timings.lookup = Now() - sequence->lookup_started;
   if (plan.disk_tokens > plan.memory_tokens) {
     StartLoad(sequence, plan, std::move(disk));
   } else {
+    reuse.host_tokens = plan.memory_tokens;
     BeginRunning(sequence, plan.memory_tokens);
   }
 }
@@ -174,22 +175,27 @@ void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
     return end <= plan.memory_tokens || segment.start_position >= plan.disk_tokens;
   });
   disk_.Touch(disk.segments, absl::ToUnixMillis(parts_.clock->Now()));
-  reader_->Post([this, sequence, plan, segments = std::move(disk.segments)]() mutable {
-    auto load = std::make_shared<LoadResult>(ReadSegments(std::move(segments)));
+  sequence->load = std::make_shared<LoadAccount>();
+  reader_->Post([this, sequence, plan, account = sequence->load,
+                 segments = std::move(disk.segments)]() mutable {
+    auto load = std::make_shared<LoadResult>(ReadSegments(std::move(segments), *account));
     Post([this, sequence, plan, load] { FinishLoad(sequence, plan, std::move(*load)); });
   });
 }
 
-// On the reader thread: segments in order, up to the first that fails.
-EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> records) {
+// On the reader thread: segments in order, up to the first that fails or until the
+// sequence has ended.
+EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> records,
+                                                LoadAccount& account) {
   LoadResult load;
   load.records = std::move(records);
   const absl::Duration start = Now();
   for (const SegmentRecord& record : load.records) {
+    if (account.closed()) break;
     const absl::Duration before = Now();
     std::vector<uint8_t> payload(static_cast<size_t>(record.payload_bytes));
     load.status = parts_.store->ReadSegment(record, absl::MakeSpan(payload));
-    if (!load.status.ok()) break;
+    if (!load.status.ok() || !account.Add(record.payload_bytes)) break;
     load.bytes += record.payload_bytes;
     parts_.metrics->SegmentRead(record.payload_bytes, Now() - before);
     load.payloads.push_back(std::move(payload));
@@ -242,10 +248,11 @@ void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, 
     const std::vector<TokenId> prefix(prompt.begin(), prompt.begin() + record.start_position);
     if (!PlaceSegment(prefix, record, load.payloads[i])) break;
   }
+  if (sequence->state != SequenceState::kLoading) return;  // ended meanwhile
   Reuse& reuse = sequence->result.reuse;
+  sequence->load = nullptr;
   reuse.disk_bytes_read = load.bytes;
   reuse.actual_load = load.elapsed;
-  if (sequence->state != SequenceState::kLoading) return;  // ended meanwhile
   waiting_.remove(sequence);
   ReleaseBlocks(*sequence);
   sequence->result.timings.load = Now() - sequence->load_started;

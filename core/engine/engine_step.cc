@@ -82,6 +82,8 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
     const bool was_prefill = sequence->computed < sequence->prompt_size();
     const bool samples = batch.sequences[i].sample;
     sequence->computed += static_cast<int32_t>(batch.sequences[i].tokens.size());
+    sequence->prompt_reached =
+        std::max(sequence->prompt_reached, std::min(sequence->computed, sequence->prompt_size()));
     const bool prompt_done = was_prefill && sequence->computed >= sequence->prompt_size();
     if (prompt_done && sequence->caches()) {
       blocks_.Commit(sequence->request.prompt, absl::MakeSpan(sequence->blocks),
@@ -149,18 +151,37 @@ void EngineImpl::FillAccount(Sequence& sequence) {
   result.usage.prompt_tokens = sequence.prompt_size();
   result.usage.cached_tokens =
       result.reuse.device_tokens + result.reuse.host_tokens + result.reuse.disk_tokens;
-  result.usage.computed_tokens = result.usage.prompt_tokens - result.usage.cached_tokens;
+  result.usage.computed_tokens = std::max(0, sequence.prompt_reached - result.usage.cached_tokens);
   result.usage.output_tokens = static_cast<int32_t>(result.output_ids.size());
   Timings& timings = result.timings;
   timings.tokenize = sequence.request.tokenize_time;
   timings.total = Now() - sequence.request.received;
-  if (sequence.first_token == absl::ZeroDuration()) return;
+  if (sequence.first_token == absl::ZeroDuration()) {
+    FillUnfinished(sequence);
+    return;
+  }
   timings.prefill = sequence.first_token - sequence.prefill_started;
   timings.time_to_first_token = sequence.first_token - sequence.request.received;
   timings.decode = sequence.last_token - sequence.first_token;
   const absl::Duration spent = result.reuse.actual_load + timings.prefill;
   if (result.reuse.disk_tokens > 0 && spent > result.reuse.predicted_cold_prefill) {
     parts_.metrics->Regret(spent - result.reuse.predicted_cold_prefill);
+  }
+}
+
+// The account of a sequence that ended before its first token: the part it was in.
+void EngineImpl::FillUnfinished(Sequence& sequence) {
+  const absl::Duration now = Now();
+  Timings& timings = sequence.result.timings;
+  if (sequence.prefill_started != absl::ZeroDuration()) {
+    timings.prefill = now - sequence.prefill_started;
+  } else if (sequence.load != nullptr) {
+    timings.load = now - sequence.load_started;
+    sequence.result.reuse.disk_bytes_read = sequence.load->Close();
+  } else if (sequence.lookup_started != absl::ZeroDuration()) {
+    timings.lookup = now - sequence.lookup_started;
+  } else {
+    timings.queue = now - sequence.submitted;
   }
 }
 

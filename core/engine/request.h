@@ -86,13 +86,17 @@ struct GenerateRequest {
   absl::Duration tokenize_time;                 // spent before Submit
 };
 
+// Of a finished request cached + computed = prompt. One that ended early has in both
+// only what was really reused and computed until then: nothing before its first step.
 struct Usage {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;    // reused
-  int32_t computed_tokens = 0;  // prompt_tokens - cached_tokens
+  int32_t computed_tokens = 0;  // each position once, also when a preemption computed it twice
   int32_t output_tokens = 0;
 };
 
+// Of a request that ended early, the part it was in lasts until its end and the later
+// ones are zero.
 struct Timings {
   absl::Duration queue;  // Submit to first lookup
   absl::Duration tokenize;
@@ -119,6 +123,7 @@ struct Candidate {
 
 struct Reuse {
   RetrievalMode mode = RetrievalMode::kHybrid;
+  bool decided = false;  // false: the request ended before its lookup; only mode and exact count
   ReuseDecision decision = ReuseDecision::kMiss;
   ReuseReason reason = ReuseReason::kNone;
   MissReason miss_reason = MissReason::kNone;
@@ -155,7 +160,7 @@ struct GenerateResult {
 
 // Where a request's output goes. The engine thread calls both and must not be
 // held up: they only enqueue. `on_done` is called exactly once, last; on an
-// error the result still carries usage and timings so far.
+// error the result still carries usage, timings and reuse so far.
 struct GenerationSink {
   std::function<void(TokenChunk)> on_chunk;
   std::function<void(absl::Status, GenerateResult)> on_done;

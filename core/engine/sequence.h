@@ -5,6 +5,8 @@
 // Threading  owned by the engine thread.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +18,29 @@
 namespace reprise {
 
 enum class SequenceState { kQueued, kEmbedding, kLoading, kRunning, kDone };
+
+// The bytes that a load has read for its sequence. Once that has ended and been
+// accounted for, nothing is added: what is counted equals what the accounts say.
+//
+// Threading  the reader thread adds, the engine thread closes.
+class LoadAccount {
+ public:
+  // False: closed; the load may stop.
+  bool Add(int64_t bytes) {
+    int64_t seen = bytes_.load();
+    while (seen != kClosed && !bytes_.compare_exchange_weak(seen, seen + bytes)) {
+    }
+    return seen != kClosed;
+  }
+  bool closed() const { return bytes_.load() == kClosed; }
+
+  // To be called once: what was added.
+  int64_t Close() { return bytes_.exchange(kClosed); }
+
+ private:
+  static constexpr int64_t kClosed = -1;
+  std::atomic<int64_t> bytes_{0};
+};
 
 struct Sequence {
   Sequence(SequenceId id, GenerateRequest request, GenerationSink sink, const Tokenizer* tokenizer)
@@ -38,6 +63,9 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt, then output
   std::vector<BlockId> blocks;  // cover the computed tokens; the last may be private
   int32_t computed = 0;         // positions whose KV is in `blocks`
+  int32_t prompt_reached = 0;   // most prompt positions that `computed` has covered
+
+  std::shared_ptr<LoadAccount> load;  // while kLoading
 
   std::vector<TokenId> banned;  // never sampled (ignore_eos)
 

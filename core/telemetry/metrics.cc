@@ -202,24 +202,30 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.ideal_tokens.Increment(s.ideal_tokens);
   m.output_tokens.Increment(s.output_tokens);
   m.request_disk_bytes.Increment(static_cast<double>(s.disk_bytes_read));
+  m.queue.Observe(seconds(s.queue));
+  m.tokenize.Observe(seconds(s.tokenize));
+  const bool decided = !s.decision.empty();
+  if (decided || s.lookup > absl::ZeroDuration()) m.lookup.Observe(seconds(s.lookup));
+  if (decided) CountReuse(m, s);
+  if (s.code != "OK") return;
+  m.finishes.Add({{"reason", Bounded(kFinishReasons, s.finish_reason)}}).Increment();
+  m.prefill.Observe(seconds(s.prefill));
+  m.first_token.Observe(seconds(s.time_to_first_token));
+  m.decode.Observe(seconds(s.decode));
+}
+
+void Metrics::CountReuse(Impl& m, const RequestSummary& s) {
+  const auto seconds = [](absl::Duration d) { return absl::ToDoubleSeconds(d); };
   m.decisions
       .Add({{"mode", Bounded(kModes, s.retrieval_mode)},
             {"decision", Bounded(kDecisions, s.decision)}})
       .Increment();
   m.reasons.Add({{"reason", Bounded(kReasons, s.reason)}}).Increment();
   m.misses.Add({{"reason", Bounded(kMisses, s.miss_reason)}}).Increment();
-  m.queue.Observe(seconds(s.queue));
-  m.tokenize.Observe(seconds(s.tokenize));
-  m.lookup.Observe(seconds(s.lookup));
   m.load.Observe(seconds(s.load));
   m.predicted_load.Observe(seconds(s.predicted_load));
   m.predicted_prefill.Observe(seconds(s.predicted_prefill));
   m.actual_load.Observe(seconds(s.actual_load));
-  if (s.code != "OK") return;
-  m.finishes.Add({{"reason", Bounded(kFinishReasons, s.finish_reason)}}).Increment();
-  m.prefill.Observe(seconds(s.prefill));
-  m.first_token.Observe(seconds(s.time_to_first_token));
-  m.decode.Observe(seconds(s.decode));
 }
 
 void Metrics::StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::Duration elapsed) {

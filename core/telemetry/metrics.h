@@ -31,7 +31,7 @@ struct RequestSummary {
   int32_t disk_tokens = 0;
   int64_t disk_bytes_read = 0;
   std::string retrieval_mode;  // "PREFIX", "SEMANTIC", "HYBRID"; empty for RPCs without reuse
-  std::string decision;        // enum names of the reply
+  std::string decision;        // enum names of the reply; empty: ended before it was decided
   std::string reason;
   std::string miss_reason;
   absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode, total;
@@ -99,6 +99,7 @@ class Metrics {
 
  private:
   struct Impl;
+  static void CountReuse(Impl& impl, const RequestSummary& summary);
   std::unique_ptr<Impl> impl_;
 };
 

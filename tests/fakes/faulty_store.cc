@@ -54,7 +54,12 @@ class FaultyStore final : public KvStore {
 
 }  // namespace
 
+void StoreFaults::OpenGates() {
+  for (Gate& gate : gates_) gate.Open();
+}
+
 absl::Status StoreFaults::Take(StoreOperation operation) {
+  gate(operation).Pass();
   std::atomic<int>& left = At(operation);
   int seen = left.load();
   while (seen > 0 && !left.compare_exchange_weak(seen, seen - 1)) {

@@ -1,5 +1,6 @@
 // FaultyStore: a KvStore whose chosen operations fail with kUnavailable instead of
-// reaching the store behind it, which may outlive it as a disk outlives a process.
+// reaching the store behind it, which may outlive it as a disk outlives a process,
+// or stand at a gate first, as on a slow disk.
 //
 // Threading  as KvStore; faults may be set from any thread.
 #pragma once
@@ -9,6 +10,7 @@
 #include <memory>
 
 #include "core/store/kv_store.h"
+#include "tests/fakes/gate.h"
 
 namespace reprise {
 
@@ -30,13 +32,19 @@ class StoreFaults {
   // The next `times` calls of `operation` fail.
   void Fail(StoreOperation operation, int times = kAlways) { At(operation) = times; }
 
-  // Whether this call is to fail.
+  // Passed by every call of `operation`.
+  Gate& gate(StoreOperation operation) { return gates_[static_cast<size_t>(operation)]; }
+  void OpenGates();
+
+  // Whether this call is to fail; returns once the gate lets it.
   absl::Status Take(StoreOperation operation);
 
  private:
   std::atomic<int>& At(StoreOperation operation) { return left_[static_cast<size_t>(operation)]; }
 
-  std::array<std::atomic<int>, static_cast<size_t>(StoreOperation::kCount)> left_{};
+  static constexpr auto kCount = static_cast<size_t>(StoreOperation::kCount);
+  std::array<std::atomic<int>, kCount> left_{};
+  std::array<Gate, kCount> gates_;
 };
 
 std::unique_ptr<KvStore> CreateFaultyStore(std::shared_ptr<KvStore> store,

@@ -21,7 +21,10 @@ EngineHarness::EngineHarness(HarnessOptions options)
   Start();
 }
 
-EngineHarness::~EngineHarness() { gate_.Open(); }
+EngineHarness::~EngineHarness() {
+  gate_.Open();
+  faults_->OpenGates();
+}
 
 Digest EngineHarness::Identity() {
   Digest identity;

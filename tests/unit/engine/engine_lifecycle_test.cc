@@ -154,9 +154,10 @@ TEST(EngineLifecycleTest, HundredsOfRandomCancelsLeaveThePoolAsItWas) {
     const bool ok = reply.status.ok();
     cancelled += ok ? 0 : 1;
     EXPECT_TRUE(ok || absl::IsCancelled(reply.status)) << reply.status;
-    EXPECT_EQ(reply.result.usage.cached_tokens + reply.result.usage.computed_tokens,
-              reply.result.usage.prompt_tokens);
-    EXPECT_GE(reply.result.usage.cached_tokens, 0);
+    const Usage& usage = reply.result.usage;
+    const int32_t done = usage.cached_tokens + usage.computed_tokens;
+    EXPECT_TRUE(ok ? done == usage.prompt_tokens : done <= usage.prompt_tokens);
+    EXPECT_GE(std::min(usage.cached_tokens, usage.computed_tokens), 0);
     if (ok && i % 7 == 0) finished.emplace_back(i, reply.result.output_ids);
   }
   EXPECT_GT(cancelled, 100);

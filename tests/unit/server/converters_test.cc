@@ -122,6 +122,7 @@ GenerateResult DistinctResult() {
   r.timings = {absl::Milliseconds(1), absl::Milliseconds(2), absl::Milliseconds(3),
                absl::Milliseconds(4), absl::Milliseconds(5), absl::Milliseconds(6),
                absl::Milliseconds(7), absl::Milliseconds(8)};
+  r.reuse.decided = true;
   r.reuse.device_tokens = 11;
   r.reuse.host_tokens = 12;
   r.reuse.disk_tokens = 13;
@@ -200,6 +201,17 @@ TEST_F(ConvertersTest, SummarySaysTheSameAsTheReply) {
   EXPECT_EQ(summary.total, result.timings.total);
   EXPECT_EQ(summary.time_to_first_token, result.timings.time_to_first_token);
   EXPECT_EQ(summary.actual_load, result.reuse.actual_load);
+}
+
+TEST_F(ConvertersTest, SummaryOfARequestThatEndedInTheQueueHasNoDecision) {
+  GenerateResult result;
+  result.usage.prompt_tokens = 500;
+  result.timings.queue = absl::Seconds(9);
+  RequestSummary summary;
+  FillSummary(result, summary);
+  EXPECT_EQ(summary.decision + summary.reason + summary.miss_reason, "");
+  EXPECT_EQ(summary.retrieval_mode, "HYBRID");
+  EXPECT_EQ(summary.queue, absl::Seconds(9));
 }
 
 TEST_F(ConvertersTest, DivergenceShowsBothTokensAndWhatPrecedes) {

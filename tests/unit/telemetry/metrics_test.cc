@@ -142,6 +142,25 @@ TEST(MetricsTest, FailedAndReuselessRpcsCountOnlyWhatTheyHave) {
   EXPECT_EQ(SumOf(metrics, "reprise_reuse_decisions_total"), 1);
 }
 
+TEST(MetricsTest, RequestThatEndedInTheQueueHasWaitedAndDecidedNothing) {
+  Metrics metrics;
+  RequestSummary late;
+  late.method = "Generate";
+  late.code = "DEADLINE_EXCEEDED";
+  late.retrieval_mode = "HYBRID";
+  late.prompt_tokens = 500;
+  late.queue = absl::Seconds(9);
+  metrics.RequestFinished(late);
+  EXPECT_EQ(SumOf(metrics, "reprise_queue_seconds_sum"), 9);
+  EXPECT_EQ(SumOf(metrics, "reprise_prompt_tokens_total"), 500);
+  for (const char* name :
+       {"reprise_computed_prompt_tokens_total", "reprise_reuse_decisions_total",
+        "reprise_reuse_reasons_total", "reprise_cache_misses_total", "reprise_lookup_seconds_count",
+        "reprise_load_seconds_count", "reprise_predicted_prefill_seconds_count"}) {
+    EXPECT_EQ(SumOf(metrics, name), 0) << name;
+  }
+}
+
 TEST(MetricsTest, ForeignLabelValuesShareOneLabelSetAndTenantIsNone) {
   Metrics metrics;
   for (int i = 0; i < 500; ++i) {

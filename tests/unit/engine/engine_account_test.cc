@@ -1,0 +1,126 @@
+// The accounts of requests that end early: what was computed, read and waited for
+// until then, and no more.
+#include <gtest/gtest.h>
+
+#include "tests/unit/engine/engine_harness.h"
+
+namespace reprise {
+namespace {
+
+constexpr CachePolicy kBypass = CachePolicy::kBypass;
+
+// A request whose step stands at the closed gate.
+PendingReply Hold(EngineHarness& harness, const GenerateRequest& request) {
+  harness.gate().Close();
+  PendingReply pending = harness.Submit(request);
+  harness.gate().AwaitWaiter();
+  return pending;
+}
+
+TEST(EngineAccountTest, RequestThatEndsInTheQueueWaitedAndComputedNothing) {
+  for (const bool late : {true, false}) {
+    EngineHarness harness;
+    PendingReply running = Hold(harness, TextRequest("running", 3, kBypass));
+    GenerateRequest request = TextRequest(Letters(1, 500), 5);
+    if (late) request.deadline = harness.clock().Monotonic() + absl::Seconds(9);
+    PendingReply waiting = harness.Submit(request);
+    harness.clock().Advance(absl::Seconds(9));
+    if (!late) harness.engine().Cancel(waiting.id);
+    harness.gate().Open();
+    const Reply reply = waiting.reply.get();
+    EXPECT_EQ(reply.status.code(),
+              late ? absl::StatusCode::kDeadlineExceeded : absl::StatusCode::kCancelled);
+    EXPECT_EQ(reply.result.usage.prompt_tokens, 500);
+    EXPECT_EQ(reply.result.usage.computed_tokens + reply.result.usage.cached_tokens, 0);
+    EXPECT_FALSE(reply.result.reuse.decided);
+    EXPECT_GE(reply.result.timings.queue, absl::Seconds(9));
+    EXPECT_EQ(reply.result.timings.lookup + reply.result.timings.prefill, absl::ZeroDuration());
+    EXPECT_TRUE(running.reply.get().result.reuse.decided);
+  }
+}
+
+TEST(EngineAccountTest, RequestThatEndsInItsEmbeddingWasLookingUp) {
+  Gate embedding;
+  HarnessOptions options;
+  options.before_embed = [&] {
+    embedding.Pass();
+    return absl::OkStatus();
+  };
+  EngineHarness harness(options);
+  embedding.Close();
+  GenerateRequest request = TextRequest("hello", 5);
+  request.retrieval_mode = RetrievalMode::kSemantic;
+  PendingReply pending = harness.Submit(request);
+  embedding.AwaitWaiter();
+  harness.clock().Advance(absl::Seconds(2));
+  harness.engine().Cancel(pending.id);
+  const Reply reply = pending.reply.get();
+  embedding.Open();
+  EXPECT_EQ(reply.result.timings.lookup, absl::Seconds(2));
+  EXPECT_EQ(reply.result.usage.computed_tokens, 0);
+  EXPECT_FALSE(reply.result.reuse.decided);
+}
+
+TEST(EngineAccountTest, RequestThatEndsInItsLoadHasReadWhatIsCounted) {
+  EngineHarness harness;
+  const std::string prompt = Letters(1, 250);
+  harness.Run(TextRequest(prompt, 0));
+  harness.Settle();
+  harness.Restart();
+  Gate& reads = harness.faults().gate(StoreOperation::kReadSegment);
+  reads.Close();
+  PendingReply pending = harness.Submit(TextRequest(prompt, 5, CachePolicy::kForce));
+  reads.LetOnePass();
+  reads.AwaitWaiter();  // at the second segment
+  harness.clock().Advance(absl::Seconds(3));
+  harness.engine().Cancel(pending.id);
+  const Reply reply = pending.reply.get();
+  reads.Open();
+  harness.Stop();  // the load has ended
+  const Reuse& reuse = reply.result.reuse;
+  EXPECT_TRUE(absl::IsCancelled(reply.status));
+  EXPECT_TRUE(reuse.decided);
+  EXPECT_EQ(reply.result.timings.load, absl::Seconds(3));
+  EXPECT_EQ(reuse.host_tokens + reuse.disk_tokens + reply.result.usage.cached_tokens, 0);
+  EXPECT_EQ(reply.result.usage.computed_tokens, 0);
+  EXPECT_GT(reuse.disk_bytes_read, 0);
+  EXPECT_EQ(harness.Metric("reprise_store_read_bytes_total"), reuse.disk_bytes_read);
+}
+
+// Ends a prompt of 300 tokens, over a cached beginning of 20, after its first step of 256 rows.
+Reply EndInPrefill(EngineHarness& harness, const std::function<void(PendingReply&)>& end) {
+  PendingReply pending = Hold(harness, TextRequest(Letters(1, 20) + Letters(2, 280), 5));
+  harness.gate().LetOnePass();
+  harness.gate().AwaitWaiter();
+  end(pending);
+  harness.gate().Open();
+  return pending.reply.get();
+}
+
+TEST(EngineAccountTest, ModelRowsEqualTheSumOfRepliesThatEndedInAnyWay) {
+  std::atomic<bool> fails{false};
+  HarnessOptions options;
+  options.with_store = false;
+  options.fail_step = [&] { return fails ? absl::InternalError("fault") : absl::OkStatus(); };
+  const std::vector<std::pair<absl::StatusCode, int32_t>> ends = {
+      {absl::StatusCode::kCancelled, 280},  // the step at the gate is still computed
+      {absl::StatusCode::kInternal, 256},   // and does not count when it fails
+      {absl::StatusCode::kOk, 280}};
+  for (const auto& [code, computed] : ends) {
+    EngineHarness harness(options);
+    harness.Run(TextRequest(Letters(1, 20), 0));
+    const Reply reply = EndInPrefill(harness, [&, code = code](const PendingReply& pending) {
+      if (code == absl::StatusCode::kCancelled) harness.engine().Cancel(pending.id);
+      fails = code == absl::StatusCode::kInternal;
+    });
+    fails = false;
+    EXPECT_EQ(reply.status.code(), code);
+    EXPECT_EQ(reply.result.usage.cached_tokens, 20);
+    EXPECT_EQ(reply.result.usage.computed_tokens, computed) << code;
+    harness.Settle();
+    EXPECT_EQ(harness.Metric("reprise_step_prefill_tokens_total"), 20 + computed);
+  }
+}
+
+}  // namespace
+}  // namespace reprise
