@@ -1,9 +1,10 @@
 #include "core/engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "core/engine/engine_impl.h"
@@ -13,7 +14,7 @@ namespace {
 
 // How long the engine sleeps when nothing happens; bounds how late it notices
 // that it has been idle long enough to flush.
-constexpr absl::Duration kIdleWait = absl::Milliseconds(100);
+constexpr std::chrono::milliseconds kIdleWait{100};
 
 absl::Status CheckParts(const EngineParts& parts) {
   if (parts.runner != nullptr && parts.tokenizer != nullptr && parts.metrics != nullptr &&
@@ -43,9 +44,10 @@ EngineImpl::~EngineImpl() {
   if (!thread_.joinable()) return;
   Drain(absl::ZeroDuration());
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
+  news_.notify_one();
   thread_.join();
 }
 
@@ -101,7 +103,7 @@ absl::Status EngineImpl::CheckRequest(const GenerateRequest& request) const {
 
 absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, GenerationSink sink) {
   RETURN_IF_ERROR(CheckRequest(request));
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   if (draining_ || stopping_) return absl::UnavailableError("the server is shutting down");
   if (queued_count_ >= options_.max_queued_requests) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -116,6 +118,7 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   ++queued_count_;
   idle_ = false;
   inbox_.push_back([this, sequence] { queued_.push_back(sequence); });
+  news_.notify_one();
   return id;
 }
 
@@ -124,22 +127,21 @@ void EngineImpl::Cancel(SequenceId id) {
 }
 
 void EngineImpl::Post(Task task) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   idle_ = false;
   inbox_.push_back(std::move(task));
+  news_.notify_one();
 }
 
 // Runs posted tasks; with `wait`, sleeps until there is one. False: stop.
 bool EngineImpl::TakeTasks(bool wait) {
   std::deque<Task> tasks;
   {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     if (wait && inbox_.empty()) {
       idle_ = IsIdle();
-      const auto has_work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || !inbox_.empty();
-      };
-      mutex_.AwaitWithTimeout(absl::Condition(&has_work), kIdleWait);
+      if (idle_) settled_.notify_all();
+      news_.wait_for(lock, kIdleWait, [this] { return stopping_ || !inbox_.empty(); });
     }
     tasks.swap(inbox_);
     if (stopping_ && tasks.empty()) return false;
@@ -176,7 +178,7 @@ void EngineImpl::Loop() {
 void EngineImpl::LeaveQueue(Sequence& sequence) {
   if (!sequence.counted_as_queued) return;
   sequence.counted_as_queued = false;
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   --queued_count_;
 }
 
@@ -235,17 +237,11 @@ CacheStats EngineImpl::CollectStats() {
 }
 
 CacheStats EngineImpl::GetCacheStats() {
-  CacheStats stats;
-  absl::Notification done;
-  KvStore* store = nullptr;
-  Post([&] {
-    stats = CollectStats();
-    store = parts_.store.get();
-    done.Notify();
-  });
-  done.WaitForNotification();
-  if (store != nullptr) {
-    stats.disk = store->Stats();  // walks the folder: not on the engine thread
+  const auto collected = std::make_shared<std::promise<CacheStats>>();
+  Post([this, collected] { collected->set_value(CollectStats()); });
+  CacheStats stats = collected->get_future().get();
+  if (parts_.store != nullptr) {
+    stats.disk = parts_.store->Stats();  // walks the folder: not on the engine thread
     parts_.metrics->SetStoreGauges({stats.disk_enabled, stats.disk.segment_count,
                                     stats.disk.payload_bytes, stats.disk.disk_bytes});
   }
@@ -256,57 +252,57 @@ absl::StatusOr<Explanation> EngineImpl::Explain(const ExplainRequest& request) {
   GenerateRequest checked;
   checked.prompt = request.prompt;
   RETURN_IF_ERROR(CheckRequest(checked));
-  Explanation explanation;
-  absl::Notification done;
-  embedder_->Post([&] {
+  const auto explained = std::make_shared<std::promise<Explanation>>();
+  embedder_->Post([this, &request, explained] {
     const auto embedding = RunEmbed(request.prompt_text);
-    Post([&, embedding] {
-      explanation = ExplainNow(request, embedding);
-      done.Notify();
+    Post([this, &request, explained, embedding] {
+      explained->set_value(ExplainNow(request, embedding));
     });
   });
-  done.WaitForNotification();
-  return explanation;
+  return explained->get_future().get();
 }
 
 bool EngineImpl::WaitUntilIdle(absl::Duration limit) {
-  absl::MutexLock lock(&mutex_);
-  const auto idle = [this]()
-                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return idle_ && inbox_.empty(); };
-  return mutex_.AwaitWithTimeout(absl::Condition(&idle), limit);
+  std::unique_lock lock(mutex_);
+  return settled_.wait_for(lock, absl::ToChronoNanoseconds(limit),
+                           [this] { return idle_ && inbox_.empty(); });
+}
+
+// Ends what is left when it is `late`. Whether there was anything.
+bool EngineImpl::EndRest(bool late) {
+  const bool busy = HasSequences();
+  if (!late) return busy;
+  std::vector<SequencePtr> rest(queued_.begin(), queued_.end());
+  rest.insert(rest.end(), waiting_.begin(), waiting_.end());
+  rest.insert(rest.end(), running_.begin(), running_.end());
+  for (const SequencePtr& sequence : rest) {
+    Finish(sequence, absl::UnavailableError("the server is shutting down"));
+  }
+  return busy;
 }
 
 void EngineImpl::Drain(absl::Duration limit) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     draining_ = true;
   }
   const absl::Duration end = Now() + limit;
   bool busy = true;
   while (busy) {
-    absl::Notification asked;
     const bool late = Now() >= end;
-    Post([&] {
-      busy = HasSequences();
-      std::vector<SequencePtr> rest(queued_.begin(), queued_.end());
-      rest.insert(rest.end(), waiting_.begin(), waiting_.end());
-      rest.insert(rest.end(), running_.begin(), running_.end());
-      for (const SequencePtr& sequence : rest) {
-        if (late) Finish(sequence, absl::UnavailableError("the server is shutting down"));
-      }
-      asked.Notify();
-    });
-    asked.WaitForNotification();
+    const auto asked = std::make_shared<std::promise<bool>>();
+    Post([this, late, asked] { asked->set_value(EndRest(late)); });
+    busy = asked->get_future().get();
     if (busy && !late) absl::SleepFor(absl::Milliseconds(5));
   }
-  absl::Notification flushed;
-  Post([&] {
+  const auto flushed = std::make_shared<std::promise<void>>();
+  Post([this, flushed] {
     while (!copies_.empty()) CopyOneSegment();
     FlushWrites();
     SaveVectors();
-    writer_->Post([&] { Post([&] { flushed.Notify(); }); });
+    writer_->Post([this, flushed] { Post([flushed] { flushed->set_value(); }); });
   });
-  flushed.WaitForNotification();
+  flushed->get_future().get();
 }
 
 }  // namespace reprise

@@ -2,14 +2,14 @@
 // belong to the engine thread; workers hand results back as posted closures.
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
-#include "absl/synchronization/mutex.h"
 #include "core/engine/block_cache.h"
 #include "core/engine/cost_model.h"
 #include "core/engine/disk_cache.h"
@@ -60,6 +60,7 @@ class EngineImpl final : public Engine {
   bool HasSequences() const { return !queued_.empty() || !waiting_.empty() || !running_.empty(); }
   bool IsIdle() const;
   void LeaveQueue(Sequence& sequence);
+  bool EndRest(bool late);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
   bool SimilarityOn() const { return parts_.vectors != nullptr && parts_.embed != nullptr; }
   RetrievalMode ModeOf(const Sequence& s) const {
@@ -122,13 +123,16 @@ class EngineImpl final : public Engine {
   const EngineOptions options_;
   EngineParts parts_;
 
-  absl::Mutex mutex_;
-  std::deque<Task> inbox_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  bool idle_ ABSL_GUARDED_BY(mutex_) = false;
-  int queued_count_ ABSL_GUARDED_BY(mutex_) = 0;
-  SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  // The standard mutex, since ThreadSanitizer does not see into a packaged abseil.
+  std::mutex mutex_;                 // guards what follows up to the blank line
+  std::condition_variable news_;     // the inbox or stopping_ changed
+  std::condition_variable settled_;  // idle_ became true
+  std::deque<Task> inbox_;
+  bool stopping_ = false;
+  bool draining_ = false;
+  bool idle_ = false;
+  int queued_count_ = 0;
+  SequenceId next_id_ = 1;
 
   BlockCache blocks_;
   DiskCache disk_;

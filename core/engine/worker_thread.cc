@@ -6,26 +6,27 @@ WorkerThread::WorkerThread() : thread_([this] { Run(); }) {}
 
 WorkerThread::~WorkerThread() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
+  news_.notify_one();
   thread_.join();
 }
 
 void WorkerThread::Post(std::function<void()> task) {
-  absl::MutexLock lock(&mutex_);
-  tasks_.push_back(std::move(task));
+  {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  news_.notify_one();
 }
 
 void WorkerThread::Run() {
   while (true) {
     std::function<void()> task;
     {
-      absl::MutexLock lock(&mutex_);
-      const auto has_work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || !tasks_.empty();
-      };
-      mutex_.Await(absl::Condition(&has_work));
+      std::unique_lock lock(mutex_);
+      news_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
       if (tasks_.empty()) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();

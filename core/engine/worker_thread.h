@@ -4,12 +4,11 @@
 //            queued, then joins.
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <functional>
+#include <mutex>
 #include <thread>
-
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 
 namespace reprise {
 
@@ -25,9 +24,10 @@ class WorkerThread {
  private:
   void Run();
 
-  absl::Mutex mutex_;
-  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::mutex mutex_;  // guards what follows up to the thread; ThreadSanitizer sees into it
+  std::condition_variable news_;
+  std::deque<std::function<void()>> tasks_;
+  bool stopping_ = false;
   std::thread thread_;
 };
 

@@ -1,9 +1,8 @@
 #include "core/store/memory_store.h"
 
 #include <map>
+#include <mutex>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "core/store/segment_codec.h"
 
 namespace reprise {
@@ -12,7 +11,7 @@ namespace {
 class MemoryStore final : public KvStore {
  public:
   absl::Status WriteSegments(absl::Span<const SegmentWrite> writes) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     for (const SegmentWrite& write : writes) {
       SegmentRecord record = write.record;
       record.payload_bytes = static_cast<int64_t>(write.payload.size());
@@ -23,7 +22,7 @@ class MemoryStore final : public KvStore {
   }
 
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     const auto found = segments_.find(record.key);
     if (found == segments_.end()) return absl::NotFoundError("no such segment");
     absl::Status status = DecodeSegment(AsBytes(found->second.value), record, out);
@@ -37,13 +36,13 @@ class MemoryStore final : public KvStore {
   }
 
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     for (const SegmentKey& key : keys) segments_.erase(key);
     return absl::OkStatus();
   }
 
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     for (const SegmentRecord& record : records) {
       const auto found = segments_.find(record.key);
       if (found == segments_.end()) continue;
@@ -57,7 +56,7 @@ class MemoryStore final : public KvStore {
                               const std::function<void(SegmentRecord)>& visit) override {
     std::multimap<int32_t, SegmentRecord> by_position;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       for (const auto& [key, entry] : segments_) {
         if (entry.record.identity != identity) continue;
         by_position.emplace(entry.record.start_position, entry.record);
@@ -68,13 +67,13 @@ class MemoryStore final : public KvStore {
   }
 
   absl::Status WritePrompt(const PromptRecord& prompt) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     prompts_[{prompt.identity, prompt.id}] = prompt;
     return absl::OkStatus();
   }
 
   absl::Status DeletePrompt(const Digest& identity, uint64_t id) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     prompts_.erase({identity, id});
     return absl::OkStatus();
   }
@@ -83,7 +82,7 @@ class MemoryStore final : public KvStore {
                              const std::function<void(PromptRecord)>& visit) override {
     std::vector<PromptRecord> prompts;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       for (const auto& [key, prompt] : prompts_) {
         if (key.first == identity) prompts.push_back(prompt);
       }
@@ -95,7 +94,7 @@ class MemoryStore final : public KvStore {
   absl::Status Flush() override { return absl::OkStatus(); }
 
   StoreStats Stats() const override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     StoreStats stats;
     stats.segment_count = static_cast<int64_t>(segments_.size());
     stats.prompt_count = static_cast<int64_t>(prompts_.size());
@@ -115,12 +114,12 @@ class MemoryStore final : public KvStore {
     std::string value;  // as EncodeSegment made it
   };
 
-  mutable absl::Mutex mutex_;
-  std::map<SegmentKey, Entry> segments_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::pair<Digest, uint64_t>, PromptRecord> prompts_ ABSL_GUARDED_BY(mutex_);
-  int64_t read_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t written_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t corrupt_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  mutable std::mutex mutex_;  // guards what follows; ThreadSanitizer sees into it
+  std::map<SegmentKey, Entry> segments_;
+  std::map<std::pair<Digest, uint64_t>, PromptRecord> prompts_;
+  int64_t read_bytes_ = 0;
+  int64_t written_bytes_ = 0;
+  int64_t corrupt_count_ = 0;
 };
 
 }  // namespace
