@@ -15,6 +15,7 @@ using inference::v1::GenerationSpec;
 
 constexpr int kMaxStopSequences = 16;
 constexpr size_t kMaxStopBytes = 256;
+constexpr int kMaxStopTokenIds = 64;  // all are compared with every token
 constexpr size_t kMaxRequestIdBytes = 128;
 
 // Also refuses NaN, whose comparisons are all false.
@@ -73,6 +74,10 @@ absl::Status CheckStops(const GenerationSpec& spec, const ModelFacts& facts,
           absl::StrCat("a text of ", stop.size(), " bytes, expected 1 to ", kMaxStopBytes));
     }
     request.stop_sequences.push_back(stop);
+  }
+  if (spec.stop_token_ids_size() > kMaxStopTokenIds) {
+    return FieldViolation("stop_token_ids", absl::StrCat(spec.stop_token_ids_size(),
+                                                         " ids, at most ", kMaxStopTokenIds));
   }
   for (const int32_t id : spec.stop_token_ids()) {
     RETURN_IF_ERROR(CheckRange("stop_token_ids", id, 0, facts.vocabulary_size - 1));

@@ -144,6 +144,12 @@ std::vector<Refusal> OtherRefusals() {
        [](auto& s) { s.add_stop_sequences(std::string(257, 'x')); },
        kBad,
        {"stop_sequences", "257", "256"}},
+      {"65 stop ids",
+       [](auto& s) {
+         for (int i = 0; i < 65; ++i) s.add_stop_token_ids(7);
+       },
+       kBad,
+       {"stop_token_ids", "65", "64"}},
       {"stop id past the vocabulary",
        [](auto& s) { s.add_stop_token_ids(257); },
        kBad,
@@ -194,10 +200,12 @@ TEST_F(RequestChecksTest, LimitsThemselvesAreAccepted) {
   spec.set_model("bytes");
   spec.set_max_output_tokens(kContext - 5);
   for (int i = 0; i < 16; ++i) spec.add_stop_sequences(std::string(256, 'x'));
+  for (int i = 0; i < 64; ++i) spec.add_stop_token_ids(i);
   const auto request = CheckSpec(spec, model_.facts);
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->sampling.top_k, model_.facts.vocabulary_size);
   EXPECT_EQ(request->stop_sequences.size(), 16u);
+  EXPECT_GE(request->stop_ids.size(), 64u);
 }
 
 TEST_F(RequestChecksTest, AbsentFieldsTakeTheDocumentedDefaults) {
