@@ -61,6 +61,30 @@ absl::StatusOr<SamplingOptions> CheckSampling(const inference::v1::SamplingOptio
   return options;
 }
 
+// Sets how many tokens may be produced; a default shrinks to what the context leaves.
+absl::Status CheckOutput(const GenerationSpec& spec, const ModelFacts& facts,
+                         GenerateRequest& request) {
+  const auto size = static_cast<int64_t>(request.prompt.size());
+  const int64_t left = facts.context_length - size;
+  const int32_t wanted =
+      spec.has_max_output_tokens() ? spec.max_output_tokens() : facts.default_max_output_tokens;
+  request.max_output_tokens = wanted;
+  if (spec.has_max_output_tokens()) {
+    RETURN_IF_ERROR(CheckRange("max_output_tokens", wanted, 0, facts.context_length));
+  } else if (wanted > left && left > 0) {
+    request.max_output_tokens = static_cast<int32_t>(left);
+    request.ends_at_context = true;
+  }
+  if (request.max_output_tokens <= left) return absl::OkStatus();
+  if (left <= 0 && wanted > 0) {
+    return FieldViolation("prompt", absl::StrCat(size, " tokens, expected at most ",
+                                                 facts.context_length - 1, ": the context of ",
+                                                 facts.context_length, " leaves none to produce"));
+  }
+  return FieldViolation("prompt", absl::StrCat(size, " tokens + max_output_tokens ", wanted,
+                                               " exceed the context of ", facts.context_length));
+}
+
 absl::Status CheckStops(const GenerationSpec& spec, const ModelFacts& facts,
                         GenerateRequest& request) {
   if (spec.stop_sequences_size() > kMaxStopSequences) {
@@ -191,20 +215,9 @@ absl::StatusOr<GenerateRequest> CheckSpec(const GenerationSpec& spec, const Mode
   RETURN_IF_ERROR(CheckUnsupported(spec));
   GenerateRequest request;
   ASSIGN_OR_RETURN(TokenizedPrompt prompt, Tokenize(spec.prompt(), facts));
-  const auto size = static_cast<int32_t>(prompt.ids.size());
   request.prompt = std::move(prompt.ids);
   request.prompt_text = std::move(prompt.text);
-  request.max_output_tokens =
-      spec.has_max_output_tokens()
-          ? spec.max_output_tokens()
-          : std::max(0, std::min(facts.default_max_output_tokens, facts.context_length - size));
-  RETURN_IF_ERROR(
-      CheckRange("max_output_tokens", request.max_output_tokens, 0, facts.context_length));
-  if (int64_t{size} + request.max_output_tokens > facts.context_length) {
-    return FieldViolation(
-        "prompt", absl::StrCat(size, " tokens + max_output_tokens ", request.max_output_tokens,
-                               " exceed the context of ", facts.context_length));
-  }
+  RETURN_IF_ERROR(CheckOutput(spec, facts, request));
   ASSIGN_OR_RETURN(request.sampling, CheckSampling(spec.sampling(), facts.vocabulary_size));
   request.ignore_eos = spec.sampling().ignore_eos();
   RETURN_IF_ERROR(CheckStops(spec, facts, request));

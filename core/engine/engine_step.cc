@@ -118,11 +118,8 @@ std::optional<FinishReason> EngineImpl::EndReason(Sequence& sequence, TokenId to
     return FinishReason::kStopSequence;
   }
   const auto produced = static_cast<int32_t>(result.output_ids.size());
-  if (produced >= request.max_output_tokens) return FinishReason::kMaxTokens;
-  if (static_cast<int32_t>(sequence.tokens.size()) >= parts_.runner->context_length()) {
-    return FinishReason::kContextLength;
-  }
-  return std::nullopt;
+  if (produced < request.max_output_tokens) return std::nullopt;
+  return request.ends_at_context ? FinishReason::kContextLength : FinishReason::kMaxTokens;
 }
 
 void EngineImpl::TakeToken(const SequencePtr& sequence, TokenId token) {

@@ -34,7 +34,7 @@ enum class FinishReason {
   kStop,           // the model ended the text (EOS or a stop id)
   kStopSequence,   // a stop sequence matched
   kMaxTokens,      // max_output_tokens were produced
-  kContextLength,  // the model has no further position
+  kContextLength,  // the model has no further position (GenerateRequest::ends_at_context)
 };
 
 // What was done about reuse, and why; one value explains one request.
@@ -75,6 +75,7 @@ struct GenerateRequest {
   std::string prompt_text;  // what the sentence embedding is made of
   SamplingOptions sampling;
   int32_t max_output_tokens = 0;  // 0: prefill only
+  bool ends_at_context = false;   // max_output_tokens is all that the context leaves, not asked for
   bool ignore_eos = false;
   std::vector<TokenId> stop_ids;  // end the reply, in addition to EOS
   std::vector<std::string> stop_sequences;

@@ -331,6 +331,10 @@ TEST(EngineLifecycleTest, RepliesEndWhereTheRequestSays) {
   EXPECT_EQ(whole.result.finish_reason, FinishReason::kMaxTokens);
   EXPECT_EQ(whole.result.text, text);
   EXPECT_EQ(harness.Run(TextRequest("hello", 0)).result.finish_reason, FinishReason::kMaxTokens);
+
+  request = TextRequest("hello", 40);
+  request.ends_at_context = true;
+  EXPECT_EQ(harness.Run(request).result.finish_reason, FinishReason::kContextLength);
 }
 
 TEST(EngineLifecycleTest, EosEndsAReplyUnlessIgnored) {

@@ -77,6 +77,17 @@ std::vector<Refusal> PromptRefusals() {
        [](auto& s) { s.mutable_prompt()->set_text(std::string(kContext + 1, 'a')); },
        kBad,
        {"prompt", "65", "64"}},
+      {"prompt that fills the window without a limit",
+       [](auto& s) { s.mutable_prompt()->set_text(std::string(kContext, 'a')); },
+       kBad,
+       {"prompt", "64 tokens", "at most 63", "context of 64"}},
+      {"prompt over the window, to be cached only",
+       [](auto& s) {
+         s.mutable_prompt()->set_text(std::string(kContext + 1, 'a'));
+         s.set_max_output_tokens(0);
+       },
+       kBad,
+       {"prompt", "65 tokens", "max_output_tokens 0", "context of 64"}},
       {"prompt and output over the window",
        [](auto& s) { s.set_max_output_tokens(kContext); },
        kBad,
@@ -223,10 +234,31 @@ TEST_F(RequestChecksTest, AbsentFieldsTakeTheDocumentedDefaults) {
   EXPECT_FALSE(request->ignore_eos);
 }
 
-TEST_F(RequestChecksTest, DefaultOutputShrinksToWhatFitsTheContext) {
-  const auto request = CheckSpec(TextSpec(std::string(kContext - 3, 'a')), model_.facts);
+TEST_F(RequestChecksTest, DefaultOutputShrinksToWhatTheContextLeaves) {
+  struct Case {
+    int32_t prompt_tokens, asked;  // asked < 0: nothing
+    int32_t max_output_tokens;
+    bool ends_at_context;
+  };
+  for (const Case& c : {Case{kContext - 3, -1, 3, true},
+                        {kContext - 1, -1, 1, true},
+                        {kContext - 16, -1, 16, false},
+                        {kContext - 3, 3, 3, false},
+                        {kContext, 0, 0, false}}) {
+    GenerationSpec spec = TextSpec(std::string(c.prompt_tokens, 'a'));
+    if (c.asked >= 0) spec.set_max_output_tokens(c.asked);
+    const auto request = CheckSpec(spec, model_.facts);
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_EQ(request->max_output_tokens, c.max_output_tokens) << c.prompt_tokens;
+    EXPECT_EQ(request->ends_at_context, c.ends_at_context) << c.prompt_tokens;
+  }
+}
+
+TEST_F(RequestChecksTest, ServerWhoseDefaultIsNoOutputCachesAPromptThatFillsTheContext) {
+  model_.facts.default_max_output_tokens = 0;
+  const auto request = CheckSpec(TextSpec(std::string(kContext, 'a')), model_.facts);
   ASSERT_TRUE(request.ok()) << request.status();
-  EXPECT_EQ(request->max_output_tokens, 3);
+  EXPECT_EQ(request->max_output_tokens, 0);
 }
 
 TEST_F(RequestChecksTest, SeedIsKeptAndDrawnAnewWhenAbsent) {
