@@ -230,6 +230,18 @@ absl::Status CheckAddress(absl::string_view path, const std::string& address) {
       absl::StrCat(path, ": \"", address, "\", expected host:port with a port of 0 to 65535"));
 }
 
+// Each request that runs or waits holds its call: with no call to spare the queue could
+// never be full, and nothing else would be answered.
+absl::Status CheckCallLimit(const config::v1::ServerConfig& c) {
+  const int64_t queued = c.engine().max_queued_requests();
+  const int64_t running = c.engine().max_running_sequences();
+  if (c.listen().max_concurrent_rpcs() > queued + running) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("listen.max_concurrent_rpcs: ", c.listen().max_concurrent_rpcs(),
+                   ", expected more than engine.max_queued_requests ", queued,
+                   " + engine.max_running_sequences ", running));
+}
+
 absl::Status CheckText(absl::string_view path, const std::string& text) {
   if (!text.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(path, ": empty"));
@@ -301,10 +313,10 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
     int64_t value, low, high;
   };
   for (const Limit& limit :
-       {Limit{"listen.max_concurrent_rpcs", c.listen().max_concurrent_rpcs(), 1, 100000},
+       {Limit{"listen.max_concurrent_rpcs", c.listen().max_concurrent_rpcs(), 3, 100000},
         Limit{"listen.max_message_bytes", c.listen().max_message_bytes(), 1024, 1 << 30},
         Limit{"model.thread_count", c.model().thread_count(), 0, 256},
-        Limit{"engine.max_queued_requests", c.engine().max_queued_requests(), 1, 1000000},
+        Limit{"engine.max_queued_requests", c.engine().max_queued_requests(), 1, 65536},
         Limit{"engine.max_running_sequences", c.engine().max_running_sequences(), 1, 4096},
         Limit{"engine.max_batch_tokens", c.engine().max_batch_tokens(), 1, 65536},
         Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
@@ -316,7 +328,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
               1 << 24}}) {
     RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
   }
-  return absl::OkStatus();
+  return CheckCallLimit(c);
 }
 
 absl::StatusOr<config::v1::ServerConfig> LoadConfig(const std::string& file,

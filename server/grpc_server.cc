@@ -22,7 +22,7 @@ namespace wire = inference::v1;
 
 constexpr char kRequestId[] = "x-request-id";
 
-// Counts calls in flight and accounts for each one, however it ends.
+// Counts one port's calls in flight and accounts for each one, however it ends.
 class CallGuard {
  public:
   CallGuard(const GrpcParts& parts, int limit) : parts_(parts), limit_(limit) {}
@@ -203,9 +203,12 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address,
 
 struct GrpcServer::Impl {
   Impl(const GrpcOptions& options, const GrpcParts& parts)
-      : guard(parts, options.max_concurrent_rpcs), generation(&guard), admin(&guard) {}
+      : inference_guard(parts, options.max_concurrent_rpcs),
+        admin_guard(parts, options.max_concurrent_rpcs),
+        generation(&inference_guard),
+        admin(&admin_guard) {}
 
-  CallGuard guard;
+  CallGuard inference_guard, admin_guard;
   GenerationService generation;
   AdminService admin;
   std::unique_ptr<grpc::Server> inference_server, admin_server;

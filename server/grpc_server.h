@@ -18,7 +18,7 @@ struct GrpcOptions {
   std::string inference_address;
   std::string admin_address;
   bool reflection = true;
-  int max_concurrent_rpcs = 256;
+  int max_concurrent_rpcs = 512;  // on each port, so that operators get through under load
   int max_message_bytes = 4 << 20;
 };
 

@@ -181,7 +181,10 @@ TEST(ConfigLoaderTest, RefusesBadSettingsNamingThem) {
 
 TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
   const std::pair<const char*, const char*> cases[] = {
-      {"listen.max_concurrent_rpcs=0", "listen.max_concurrent_rpcs: 0, expected 1 to 100000"},
+      {"listen.max_concurrent_rpcs=2", "listen.max_concurrent_rpcs: 2, expected 3 to 100000"},
+      {"listen.max_concurrent_rpcs=288",
+       "listen.max_concurrent_rpcs: 288, expected more than engine.max_queued_requests 256 + "
+       "engine.max_running_sequences 32"},
       {"model.thread_count=-1", "model.thread_count: -1, expected 0 to 256"},
       {"engine.max_batch_tokens=65537", "engine.max_batch_tokens: 65537, expected 1 to 65536"},
       {"cache.host_bytes=1", "cache.host_bytes: 1, expected 1048576 to 1125899906842624"},
@@ -199,6 +202,7 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << setting;
     EXPECT_THAT(std::string(config.status().message()), HasSubstr(problem));
   }
+  EXPECT_TRUE(LoadConfig("", {"listen.max_concurrent_rpcs=289"}).ok());
   EXPECT_TRUE(
       LoadConfig("", {"cache.similarity.enabled=false", "cache.similarity.encoder_path="}).ok())
       << "an encoder that is not used needs no path";

@@ -102,7 +102,10 @@ std::string ValueText(const Message& message, const FieldDescriptor* field) {
 }
 
 bool Accepts(const std::string& path, const std::string& value) {
-  return LoadConfig("", {absl::StrCat(path, "=", value)}).ok();
+  // Room for each limit on calls alone, whatever they are together.
+  return LoadConfig("", {"listen.max_concurrent_rpcs=100000", "engine.max_queued_requests=1",
+                         "engine.max_running_sequences=1", absl::StrCat(path, "=", value)})
+      .ok();
 }
 
 // Whether the server's checks are those that `range` says.
