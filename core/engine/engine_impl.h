@@ -80,6 +80,7 @@ class EngineImpl final : public Engine {
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
+  void LearnFromLoad(const LoadResult& load);
   void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
   bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);

@@ -204,14 +204,18 @@ EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> recor
   return load;
 }
 
-// Writes one loaded segment into fresh blocks behind `prefix` and indexes them.
+// Writes one loaded segment into fresh blocks behind `prefix`, which must be cached
+// whole, and indexes them.
 bool EngineImpl::PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
                               const std::vector<uint8_t>& payload) {
   const auto block_bytes = static_cast<size_t>(parts_.runner->block_bytes());
   const size_t count = BlocksFor(static_cast<int32_t>(record.ids.size()));
   if (payload.size() != count * block_bytes) return false;
-  std::vector<BlockId> blocks = blocks_.Share(prefix, static_cast<int32_t>(prefix.size()));
-  bool placed = blocks.size() == prefix.size() / kBlockTokens;
+  const auto depth = static_cast<int32_t>(prefix.size());
+  // As many blocks may be found where another prompt shares only part of the last one.
+  if (blocks_.MatchedTokens(prefix) != depth) return false;
+  std::vector<BlockId> blocks = blocks_.Share(prefix, depth);
+  bool placed = true;
   for (size_t i = 0; i < count && placed; ++i) {
     const auto block = blocks_.Allocate();
     placed = block.ok();
@@ -229,26 +233,31 @@ bool EngineImpl::PlaceSegment(const std::vector<TokenId>& prefix, const SegmentR
   return placed;
 }
 
-void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load) {
-  const std::vector<TokenId>& prompt = sequence->request.prompt;
-  if (!load.status.ok()) {
-    if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
-    const bool unavailable = absl::IsUnavailable(load.status);
-    if (unavailable) StoreFailed("read");
-    // What is damaged or gone takes along what hangs below it. After a failed read
-    // it may be whole: it stays in the store for the next start.
-    std::vector<SegmentKey> lost = disk_.Forget(load.records[load.payloads.size()].key);
-    if (!unavailable) DeleteFromStore(std::move(lost));
-  } else {
+// What a load says of the store, however the request that asked for it ended.
+void EngineImpl::LearnFromLoad(const LoadResult& load) {
+  if (load.status.ok()) {
     store_failures_ = 0;
     costs_.ObserveLoad(load.bytes, load.elapsed);
+    return;
   }
+  if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
+  const bool unavailable = absl::IsUnavailable(load.status);
+  if (unavailable) StoreFailed("read");
+  // What is damaged or gone takes along what hangs below it. After a failed read
+  // it may be whole: it stays in the store for the next start.
+  std::vector<SegmentKey> lost = disk_.Forget(load.records[load.payloads.size()].key);
+  if (!unavailable) DeleteFromStore(std::move(lost));
+}
+
+void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load) {
+  LearnFromLoad(load);
+  if (sequence->state != SequenceState::kLoading) return;  // ended meanwhile
+  const std::vector<TokenId>& prompt = sequence->request.prompt;
   for (size_t i = 0; i < load.payloads.size(); ++i) {
     const SegmentRecord& record = load.records[i];
     const std::vector<TokenId> prefix(prompt.begin(), prompt.begin() + record.start_position);
     if (!PlaceSegment(prefix, record, load.payloads[i])) break;
   }
-  if (sequence->state != SequenceState::kLoading) return;  // ended meanwhile
   Reuse& reuse = sequence->result.reuse;
   sequence->load = nullptr;
   reuse.disk_bytes_read = load.bytes;

@@ -195,6 +195,41 @@ TEST(EngineStoreTest, LongerTailReplacesAShorterOneInTheStore) {
   EXPECT_EQ(records[0].ids.size() + records[1].ids.size(), 100u);
 }
 
+// Leaves a load of the second half of a 128-token prompt at the gate, cancelled, and
+// of its first half the last block evicted, while a prompt that shares only part of
+// that block stays in memory.
+void CancelLoadAndEvictItsPrefix(EngineHarness& harness, const std::string& prompt) {
+  harness.Run(TextRequest(prompt.substr(0, 64), 0, kForce));
+  const std::string sharer = prompt.substr(0, 58) + Letters(2, 20);
+  harness.Run(TextRequest(sharer, 0));
+  harness.Settle();
+  harness.faults().gate(Op::kReadSegment).Close();
+  PendingReply cancelled = harness.Submit(TextRequest(prompt, 0, kForce));
+  harness.faults().gate(Op::kReadSegment).AwaitWaiter();
+  harness.engine().Cancel(cancelled.id);
+  EXPECT_EQ(cancelled.reply.get().status.code(), absl::StatusCode::kCancelled);
+  harness.Run(TextRequest(sharer, 0, CachePolicy::kReadOnly));  // used more recently
+  const auto free = static_cast<int>(harness.engine().GetCacheStats().host_free_block_count);
+  harness.Run(TextRequest(Letters(3, (free + 1) * kBlockTokens), 0, kBypass));
+  EXPECT_EQ(harness.Metric("reprise_host_evicted_blocks_total"), 1);
+}
+
+TEST(EngineStoreTest, LoadThatEndsAfterItsPrefixWasEvictedIndexesNothing) {
+  HarnessOptions options;
+  options.num_blocks = 20;
+  EngineHarness harness(options);
+  const std::string prompt = Letters(1, 128), other = Letters(4, 10);
+  Store(harness, {prompt, other});
+  CancelLoadAndEvictItsPrefix(harness, prompt);
+  harness.faults().OpenGates();
+  ASSERT_EQ(harness.Run(TextRequest(other, 0, kForce)).result.reuse.disk_tokens, 9)
+      << "loads end in order";
+  const Reply reply = harness.Run(TextRequest(prompt, 8, kForce));
+  EXPECT_EQ(reply.result.reuse.host_tokens, 58);
+  EXPECT_EQ(reply.result.reuse.disk_tokens, 127 - 58);
+  ExpectColdOutput(harness, reply, prompt);
+}
+
 TEST(EngineStoreTest, StoreStaysWithinItsLimitAlsoWhenThatShrinks) {
   HarnessOptions options;
   options.engine.max_disk_bytes = 10 * 256;  // ten full segments
