@@ -38,7 +38,10 @@ struct EngineOptions {
   int semantic_top_k = 1;                     // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;            // SEMANTIC: a candidate counts only as a whole
   int64_t max_disk_bytes = int64_t{8} << 30;  // live payload; least recently used leaves go first
-  int64_t max_prompts = 100000;               // known to similarity search; the oldest give way
+  // Payload bytes on their way to the store, in memory until it has them: two seconds
+  // of writing at the store's default cap. What comes on top is not written.
+  int64_t max_pending_write_bytes = int64_t{512} << 20;
+  int64_t max_prompts = 100000;  // known to similarity search; the oldest give way
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
   std::string vector_index_path;                       // saved here on flush; empty: not saved
   bool exact = true;                                   // what replies say of exactness

@@ -151,6 +151,7 @@ class EngineImpl final : public Engine {
   std::deque<PendingCopy> copies_;    // segments still to be copied out of their blocks
   std::vector<SegmentWrite> writes_;  // copied, not handed to the store yet
   int64_t writes_bytes_ = 0;
+  int64_t pending_bytes_ = 0;     // of payload in copies_, in writes_ and with the writer
   int64_t writing_segments_ = 0;  // handed to the store
   int64_t durable_segments_ = 0;
   absl::Duration last_activity_;

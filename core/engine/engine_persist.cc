@@ -6,7 +6,6 @@ namespace reprise {
 namespace {
 
 constexpr int64_t kWriteBatchBytes = int64_t{16} << 20;
-constexpr size_t kMaxPendingCopies = 4096;      // segments; their blocks stay in use
 constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
 constexpr int kFailuresToSwitchOff = 3;
 
@@ -22,14 +21,16 @@ void EngineImpl::Keep(Sequence& sequence) {
 void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks) {
   const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
   for (SegmentRecord& record : disk_.Missing(ids)) {
-    if (copies_.size() >= kMaxPendingCopies) {
+    const size_t first = record.start_position / kBlockTokens;
+    const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
+    record.payload_bytes = static_cast<int64_t>(count) * parts_.runner->block_bytes();
+    if (pending_bytes_ + record.payload_bytes > options_.max_pending_write_bytes) {
       parts_.metrics->StoreFailed("write_queue_full");
       return;
     }
+    pending_bytes_ += record.payload_bytes;
     record.created_unix_ms = record.last_used_unix_ms = now;
     PendingCopy copy;
-    const size_t first = record.start_position / kBlockTokens;
-    const size_t count = BlocksFor(static_cast<int32_t>(record.ids.size()));
     for (const BlockId block : blocks.subspan(first, count)) {
       blocks_.Hold(block);
       copy.blocks.push_back(block);
@@ -55,10 +56,10 @@ void EngineImpl::CopyOneSegment() {
     blocks_.Release(copy.blocks[i]);
   }
   if (!read) {
+    pending_bytes_ -= copy.record.payload_bytes;
     disk_.EndWrite(copy.record.key);
     return;
   }
-  copy.record.payload_bytes = static_cast<int64_t>(write.payload.size());
   writes_bytes_ += copy.record.payload_bytes;
   write.record = std::move(copy.record);
   writes_.push_back(std::move(write));
@@ -81,7 +82,10 @@ void EngineImpl::FlushWrites() {
 
 void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status) {
   writing_segments_ -= static_cast<int64_t>(records.size());
-  for (const SegmentRecord& record : records) disk_.EndWrite(record.key);
+  for (const SegmentRecord& record : records) {
+    disk_.EndWrite(record.key);
+    pending_bytes_ -= record.payload_bytes;
+  }
   if (!status.ok()) {
     StoreFailed("write");
     return;

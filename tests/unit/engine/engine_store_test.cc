@@ -230,6 +230,27 @@ TEST(EngineStoreTest, LoadThatEndsAfterItsPrefixWasEvictedIndexesNothing) {
   ExpectColdOutput(harness, reply, prompt);
 }
 
+TEST(EngineStoreTest, SlowStoreHoldsNoMoreThanTheLimitInMemoryAndTheRestIsWrittenLater) {
+  HarnessOptions options;
+  options.engine.max_pending_write_bytes = 3 * 256;  // three full segments
+  EngineHarness harness(options);
+  harness.faults().gate(Op::kWriteSegments).Close();
+  for (uint32_t i = 0; i < 6; ++i) {
+    EXPECT_TRUE(harness.Run(TextRequest(Letters(i, 64), 0)).status.ok());
+    EXPECT_LE(harness.engine().GetCacheStats().pending_write_segments, 3);
+  }
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"write_queue_full\""), 3);
+  harness.faults().OpenGates();
+  EXPECT_EQ(harness.Settle().durable_segments, 3);
+  for (uint32_t i = 0; i < 6; ++i) {
+    harness.Run(TextRequest(Letters(i, 64), 0));
+    harness.Settle();
+  }
+  EXPECT_EQ(harness.Settle().durable_segments, 6);
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total"), 3);
+  EXPECT_TRUE(harness.Settle().disk_enabled) << "a full queue is no fault of the store";
+}
+
 TEST(EngineStoreTest, StoreStaysWithinItsLimitAlsoWhenThatShrinks) {
   HarnessOptions options;
   options.engine.max_disk_bytes = 10 * 256;  // ten full segments
