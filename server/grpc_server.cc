@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "core/base/status_macros.h"
 #include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
 #include "reprise/inference/v1/generation_service.grpc.pb.h"
 #include "server/converters.h"
@@ -178,25 +179,29 @@ class AdminService final : public admin::v1::CacheAdminService::Service {
   CallGuard* guard_;
 };
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address,
-                                                     const GrpcOptions& options,
-                                                     grpc::Service* service, const GrpcParts& parts,
-                                                     int* port) {
+struct Listener {
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+absl::StatusOr<Listener> Listen(const std::string& address, const GrpcOptions& options,
+                                const GrpcParts& parts, grpc::Service* service) {
+  Listener listener;
   grpc::ServerBuilder builder;
   builder.experimental().SetInterceptorCreators(InterceptUnreadableRequests(parts));
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), port);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listener.port);
   builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   // A busy port is an error, not a port shared with another process.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  auto server = builder.BuildAndStart();
-  if (server == nullptr || *port == 0) {
+  listener.server = builder.BuildAndStart();
+  if (listener.server == nullptr || listener.port == 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", address, "; is the port in use?"));
   }
-  return server;
+  return listener;
 }
 
 }  // namespace
@@ -211,30 +216,25 @@ struct GrpcServer::Impl {
   CallGuard inference_guard, admin_guard;
   GenerationService generation;
   AdminService admin;
-  std::unique_ptr<grpc::Server> inference_server, admin_server;
-  int inference_port = 0;
-  int admin_port = 0;
+  Listener inference_listener, admin_listener;
 };
 
 GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 GrpcServer::~GrpcServer() = default;
 
-int GrpcServer::inference_port() const { return impl_->inference_port; }
-int GrpcServer::admin_port() const { return impl_->admin_port; }
+int GrpcServer::inference_port() const { return impl_->inference_listener.port; }
+int GrpcServer::admin_port() const { return impl_->admin_listener.port; }
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options,
                                                               const GrpcParts& parts) {
   grpc::EnableDefaultHealthCheckService(true);
   if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   auto impl = std::make_unique<Impl>(options, parts);
-  auto inference = Listen(options.inference_address, options, &impl->generation,
-                          impl->guard.parts(), &impl->inference_port);
-  if (!inference.ok()) return inference.status();
-  impl->inference_server = *std::move(inference);
-  auto admin =
-      Listen(options.admin_address, options, &impl->admin, impl->guard.parts(), &impl->admin_port);
-  if (!admin.ok()) return admin.status();
-  impl->admin_server = *std::move(admin);
+  ASSIGN_OR_RETURN(
+      impl->inference_listener,
+      Listen(options.inference_address, options, impl->inference_guard.parts(), &impl->generation));
+  ASSIGN_OR_RETURN(impl->admin_listener,
+                   Listen(options.admin_address, options, impl->admin_guard.parts(), &impl->admin));
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
 }
 
@@ -247,14 +247,14 @@ void GrpcServer::SetServing(bool serving) {
     // A draining server is alive: restarting it would lose what it still finishes.
     health->SetServingStatus("liveness", true);
   };
-  set(*impl_->inference_server, wire::GenerationService::service_full_name());
-  set(*impl_->admin_server, admin::v1::CacheAdminService::service_full_name());
+  set(*impl_->inference_listener.server, wire::GenerationService::service_full_name());
+  set(*impl_->admin_listener.server, admin::v1::CacheAdminService::service_full_name());
 }
 
 void GrpcServer::Stop(absl::Duration limit) {
   const auto deadline = absl::ToChronoTime(absl::Now() + limit);
-  impl_->inference_server->Shutdown(deadline);
-  impl_->admin_server->Shutdown(deadline);
+  impl_->inference_listener.server->Shutdown(deadline);
+  impl_->admin_listener.server->Shutdown(deadline);
 }
 
 }  // namespace reprise::server
