@@ -154,7 +154,7 @@ absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, Engine
   if (absl::IsFailedPrecondition(store.status()) || cache.store().required()) {
     return AtField("cache.store.path", store.status());
   }
-  metrics_.StoreFailed("open");
+  metrics_.StoreFailed(StoreFailure::kOpen);
   logger_->Warning("store_switched_off", {{"error", std::string(store.status().message())}});
   return absl::OkStatus();
 }

@@ -74,7 +74,6 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.prefill = result.timings.prefill;
   out.time_to_first_token = result.timings.time_to_first_token;
   out.decode = result.timings.decode;
-  out.total = result.timings.total;
   out.predicted_load = result.reuse.predicted_load;
   out.predicted_prefill = result.reuse.predicted_prefill;
   out.actual_load = result.reuse.actual_load;

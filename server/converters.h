@@ -12,6 +12,7 @@ namespace reprise::server {
 
 void FillGeneration(const GenerateResult& result, const ModelFacts& facts,
                     inference::v1::Generation& out);
+// All but what only the call knows: ids, code and total.
 void FillSummary(const GenerateResult& result, RequestSummary& out);
 void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prompt,
                      const ModelFacts& facts, inference::v1::ExplainPromptResponse& out);

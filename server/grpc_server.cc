@@ -45,8 +45,7 @@ class CallGuard {
             : handler(call, summary);
     --in_flight_;
     summary.code = CodeName(status.code());
-    // A generation's own total, as its reply has it, stays.
-    if (summary.total == absl::ZeroDuration()) summary.total = parts_.clock->Monotonic() - start;
+    summary.total = parts_.clock->Monotonic() - start;
     parts_.metrics->RequestFinished(summary);
     parts_.logger->Request(summary);
     return ToGrpc(status);

@@ -57,7 +57,7 @@ absl::Status EngineImpl::Start() {
   writer_ = std::make_unique<WorkerThread>();
   embedder_ = std::make_unique<WorkerThread>();
   if (parts_.store != nullptr && !RestoreFromStore().ok()) {
-    StoreFailed("list");
+    StoreFailed(StoreFailure::kList);
     SwitchStoreOff();
   }
   last_activity_ = Now();

@@ -117,7 +117,7 @@ class EngineImpl final : public Engine {
   void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
   void ForgetOldPrompts();
   void SaveVectors();
-  void StoreFailed(const char* operation);
+  void StoreFailed(StoreFailure failure);
   void SwitchStoreOff();
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
 

@@ -25,7 +25,7 @@ void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const B
     const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
     record.payload_bytes = static_cast<int64_t>(count) * parts_.runner->block_bytes();
     if (pending_bytes_ + record.payload_bytes > options_.max_pending_write_bytes) {
-      parts_.metrics->StoreFailed("write_queue_full");
+      parts_.metrics->StoreFailed(StoreFailure::kWriteQueueFull);
       return;
     }
     pending_bytes_ += record.payload_bytes;
@@ -87,7 +87,7 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
     pending_bytes_ -= record.payload_bytes;
   }
   if (!status.ok()) {
-    StoreFailed("write");
+    StoreFailed(StoreFailure::kWrite);
     return;
   }
   store_failures_ = 0;
@@ -118,12 +118,13 @@ void EngineImpl::EvictFromStore() {
 void EngineImpl::DeleteFromStore(std::vector<SegmentKey> keys) {
   if (keys.empty()) return;
   writer_->Post([this, keys = std::move(keys)] {
-    if (!parts_.store->DeleteSegments(keys).ok()) Post([this] { StoreFailed("write"); });
+    const bool deleted = parts_.store->DeleteSegments(keys).ok();
+    if (!deleted) Post([this] { StoreFailed(StoreFailure::kDelete); });
   });
 }
 
-void EngineImpl::StoreFailed(const char* operation) {
-  parts_.metrics->StoreFailed(operation);
+void EngineImpl::StoreFailed(StoreFailure failure) {
+  parts_.metrics->StoreFailed(failure);
   if (++store_failures_ >= kFailuresToSwitchOff) SwitchStoreOff();
 }
 
@@ -168,7 +169,8 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
   PromptRecord prompt{*id, parts_.identity, ids, embedding,
                       absl::ToUnixMillis(parts_.clock->Now())};
   writer_->Post([this, prompt = std::move(prompt)] {
-    if (!parts_.store->WritePrompt(prompt).ok()) Post([this] { StoreFailed("write"); });
+    const bool written = parts_.store->WritePrompt(prompt).ok();
+    if (!written) Post([this] { StoreFailed(StoreFailure::kWrite); });
   });
 }
 
@@ -179,7 +181,7 @@ void EngineImpl::ForgetOldPrompts() {
     if (!StoreOn()) continue;
     writer_->Post([this, id] {
       const bool deleted = parts_.store->DeletePrompt(parts_.identity, id).ok();
-      if (!deleted) Post([this] { StoreFailed("delete"); });
+      if (!deleted) Post([this] { StoreFailed(StoreFailure::kDelete); });
     });
   }
 }
@@ -193,7 +195,7 @@ void EngineImpl::SaveVectors() {
     const bool saved = parts_.vectors->Save(options_.vector_index_path).ok();
     Post([this, saved] {
       saving_vectors_ = false;
-      if (!saved) StoreFailed("write");
+      if (!saved) StoreFailed(StoreFailure::kWrite);
     });
   });
 }

@@ -242,7 +242,7 @@ void EngineImpl::LearnFromLoad(const LoadResult& load) {
   }
   if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
   const bool unavailable = absl::IsUnavailable(load.status);
-  if (unavailable) StoreFailed("read");
+  if (unavailable) StoreFailed(StoreFailure::kRead);
   // What is damaged or gone takes along what hangs below it. After a failed read
   // it may be whole: it stays in the store for the next start.
   std::vector<SegmentKey> lost = disk_.Forget(load.records[load.payloads.size()].key);

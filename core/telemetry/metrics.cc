@@ -50,9 +50,12 @@ constexpr const char* kDecisions[] = {"REUSED", "PARTIAL", "RECOMPUTED", "MISS",
 constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",      "FORCED",
                                     "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH", "LOAD_FAILED",
                                     "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED"};
-constexpr const char* kMisses[] = {"NONE",      "CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",
-                                   "TOO_SHORT", "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
-constexpr const char* kOperations[] = {"open", "read", "write", "list", "write_queue_full"};
+constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
+                                   "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
+// By StoreFailure.
+constexpr const char* kOperations[] = {"open",   "read", "write",
+                                       "delete", "list", "write_queue_full"};
+static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kWriteQueueFull) + 1);
 
 template <size_t N>
 std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
@@ -221,7 +224,9 @@ void Metrics::CountReuse(Impl& m, const RequestSummary& s) {
             {"decision", Bounded(kDecisions, s.decision)}})
       .Increment();
   m.reasons.Add({{"reason", Bounded(kReasons, s.reason)}}).Increment();
-  m.misses.Add({{"reason", Bounded(kMisses, s.miss_reason)}}).Increment();
+  if (s.miss_reason != "NONE") {
+    m.misses.Add({{"reason", Bounded(kMisses, s.miss_reason)}}).Increment();
+  }
   m.load.Observe(seconds(s.load));
   m.predicted_load.Observe(seconds(s.predicted_load));
   m.predicted_prefill.Observe(seconds(s.predicted_prefill));
@@ -280,8 +285,9 @@ void Metrics::BlocksEvicted(int64_t blocks) {
   impl_->evicted_blocks.Increment(static_cast<double>(blocks));
 }
 
-void Metrics::StoreFailed(absl::string_view operation) {
-  impl_->store_failures.Add({{"operation", Bounded(kOperations, operation)}}).Increment();
+void Metrics::StoreFailed(StoreFailure failure) {
+  const char* operation = kOperations[static_cast<size_t>(failure)];
+  impl_->store_failures.Add({{"operation", operation}}).Increment();
 }
 
 void Metrics::EmbeddingFinished(absl::Duration elapsed) {

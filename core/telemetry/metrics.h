@@ -34,7 +34,8 @@ struct RequestSummary {
   std::string decision;        // enum names of the reply; empty: ended before it was decided
   std::string reason;
   std::string miss_reason;
-  absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode, total;
+  absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode;
+  absl::Duration total;  // of the RPC: what a slow reader of a stream took is in it
   absl::Duration predicted_load, predicted_prefill, actual_load;
 };
 
@@ -65,6 +66,9 @@ struct StoreGauges {
   int64_t disk_bytes = 0;
 };
 
+// What the store failed at; kWriteQueueFull: a segment was not taken for writing.
+enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull };
+
 class Metrics {
  public:
   Metrics();
@@ -87,7 +91,7 @@ class Metrics {
   void SegmentCorrupt();
   void SegmentsEvicted(int64_t segments, int64_t bytes);
   void BlocksEvicted(int64_t blocks);
-  void StoreFailed(absl::string_view operation);  // "open", "read", "write", "list"
+  void StoreFailed(StoreFailure failure);
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();
   void Regret(absl::Duration lost);  // a decision that lost time against the prediction

@@ -117,6 +117,15 @@ TEST_F(ServingTest, MetricsEqualTheSumOfTheReplies) {
   EXPECT_EQ(server_.Metric("reprise_requests_total", "INVALID_ARGUMENT"), 1);
 }
 
+TEST_F(ServingTest, CallLastsLongerThanItsReplySays) {
+  wire::Generation reply;
+  ASSERT_TRUE(Generate(TextSpec(kPrompt, 4), reply).ok());
+  server_.AwaitEnded(1);
+  const double total = static_cast<double>(reply.timings().total().seconds()) +
+                       reply.timings().total().nanos() * 1e-9;
+  EXPECT_GT(server_.Metric("reprise_request_seconds_sum"), total) << "the way to the caller counts";
+}
+
 TEST_F(ServingTest, SemanticModeFindsTheCachedPrompt) {
   wire::GenerationSpec spec = TextSpec(kPrompt, 0);
   spec.mutable_cache()->set_policy(wire::CACHE_POLICY_FORCE);

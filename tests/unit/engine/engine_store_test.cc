@@ -142,6 +142,18 @@ TEST(EngineStoreTest, FailingWritesFailNoRequestAndSwitchTheStoreOff) {
       << "memory goes on";
 }
 
+TEST(EngineStoreTest, FailingDeletesAreCountedAsSuch) {
+  EngineHarness harness;
+  harness.faults().Fail(Op::kDeleteSegments, 1);
+  for (const int length : {10, 20}) {  // the second tail supersedes the first
+    harness.Run(TextRequest(Letters(1, length), 0));
+    harness.Settle();
+  }
+  harness.Stop();
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"delete\""), 1);
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total"), 1);
+}
+
 TEST(EngineStoreTest, FailureNowAndThenKeepsTheStoreOn) {
   EngineHarness harness;
   for (uint32_t i = 0; i < 12; ++i) {

@@ -198,7 +198,7 @@ TEST_F(ConvertersTest, SummarySaysTheSameAsTheReply) {
   EXPECT_EQ(summary.host_tokens, 12);
   EXPECT_EQ(summary.disk_tokens, 13);
   EXPECT_EQ(summary.disk_bytes_read, int64_t{1} << 40);
-  EXPECT_EQ(summary.total, result.timings.total);
+  EXPECT_EQ(summary.decode, result.timings.decode);
   EXPECT_EQ(summary.time_to_first_token, result.timings.time_to_first_token);
   EXPECT_EQ(summary.actual_load, result.reuse.actual_load);
 }

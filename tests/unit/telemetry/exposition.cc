@@ -115,7 +115,7 @@ RequestSummary FullSummary() {
   s.retrieval_mode = "HYBRID";
   s.decision = "REUSED";
   s.reason = "FASTER_TO_LOAD";
-  s.miss_reason = "NONE";
+  s.miss_reason = "TOO_SHORT";
   int milliseconds = 1;
   for (absl::Duration* time :
        {&s.queue, &s.tokenize, &s.lookup, &s.load, &s.prefill, &s.time_to_first_token, &s.decode,
@@ -138,7 +138,7 @@ void RecordEverything(Metrics& metrics) {
   metrics.SegmentCorrupt();
   metrics.SegmentsEvicted(14, 1400);
   metrics.BlocksEvicted(15);
-  metrics.StoreFailed("write");
+  metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
   metrics.Regret(absl::Milliseconds(500));

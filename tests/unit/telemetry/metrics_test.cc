@@ -173,13 +173,33 @@ TEST(MetricsTest, ForeignLabelValuesShareOneLabelSetAndTenantIsNone) {
     metrics.RequestFinished(s);
     s.code = "OK";
     metrics.RequestFinished(s);
-    metrics.StoreFailed(s.reason);
   }
   const std::string text = metrics.Serialize();
   EXPECT_THAT(text, Not(HasSubstr("foreign")));
   for (const auto& [name, family] : ParseExposition(text)) {
     EXPECT_FALSE(family.LabelNames().contains("tenant")) << name;
     EXPECT_LE(family.samples.size(), 26u) << name;
+  }
+}
+
+TEST(MetricsTest, HitIsNoMissWithoutAReason) {
+  Metrics metrics;
+  RequestSummary hit = FullSummary();
+  hit.miss_reason = "NONE";
+  metrics.RequestFinished(hit);
+  EXPECT_EQ(SumOf(metrics, "reprise_cache_misses_total"), 0);
+  EXPECT_EQ(SumOf(metrics, "reprise_reuse_decisions_total"), 1);
+}
+
+TEST(MetricsTest, StoreFailuresAreCountedByTheirOperation) {
+  Metrics metrics;
+  const std::pair<StoreFailure, const char*> operations[] = {
+      {StoreFailure::kOpen, "open"},   {StoreFailure::kRead, "read"},
+      {StoreFailure::kWrite, "write"}, {StoreFailure::kDelete, "delete"},
+      {StoreFailure::kList, "list"},   {StoreFailure::kWriteQueueFull, "write_queue_full"}};
+  for (const auto& [failure, name] : operations) {
+    metrics.StoreFailed(failure);
+    EXPECT_THAT(metrics.Serialize(), HasSubstr(absl::StrCat("{operation=\"", name, "\"} 1\n")));
   }
 }
 
