@@ -66,8 +66,12 @@ absl::Status EngineImpl::Start() {
 }
 
 absl::Status EngineImpl::RestoreFromStore() {
-  RETURN_IF_ERROR(parts_.store->ForEachSegment(
-      parts_.identity, [this](const SegmentRecord& record) { AddToDisk(record); }));
+  other_bytes_ = parts_.store->Stats().payload_bytes;
+  RETURN_IF_ERROR(
+      parts_.store->ForEachSegment(parts_.identity, [this](const SegmentRecord& record) {
+        other_bytes_ -= record.payload_bytes;
+        AddToDisk(record);
+      }));
   RETURN_IF_ERROR(parts_.store->ForEachPrompt(parts_.identity, [this](PromptRecord prompt) {
     prompts_.Restore(prompt.id, std::move(prompt.ids));
   }));

@@ -35,9 +35,10 @@ struct EngineOptions {
   int max_running_sequences = 32;  // decoding or prefilling at once
   int max_batch_tokens = 256;  // rows per step: bounds how long a prefill delays decoding streams
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
-  int semantic_top_k = 1;                     // candidates verified in SEMANTIC mode
-  bool require_full_prefix = true;            // SEMANTIC: a candidate counts only as a whole
-  int64_t max_disk_bytes = int64_t{8} << 30;  // live payload; least recently used leaves go first
+  int semantic_top_k = 1;           // candidates verified in SEMANTIC mode
+  bool require_full_prefix = true;  // SEMANTIC: a candidate counts only as a whole
+  // Live payload of all identities; others' go first, then least recently used leaves.
+  int64_t max_disk_bytes = int64_t{8} << 30;
   // Payload bytes on their way to the store, in memory until it has them: two seconds
   // of writing at the store's default cap. What comes on top is not written.
   int64_t max_pending_write_bytes = int64_t{512} << 20;

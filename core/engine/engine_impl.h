@@ -111,6 +111,7 @@ class EngineImpl final : public Engine {
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore();
+  void EvictOtherIdentities();
   void DeleteFromStore(std::vector<SegmentKey> keys);
   void QueueEmbedding(const Sequence& sequence);
   void RunQueuedEmbedding();
@@ -154,6 +155,7 @@ class EngineImpl final : public Engine {
   int64_t pending_bytes_ = 0;     // of payload in copies_, in writes_ and with the writer
   int64_t writing_segments_ = 0;  // handed to the store
   int64_t durable_segments_ = 0;
+  int64_t other_bytes_ = 0;  // of payload in the store under other identities, at most
   absl::Duration last_activity_;
   bool store_enabled_ = true;  // off after repeated failures
   int store_failures_ = 0;     // in a row

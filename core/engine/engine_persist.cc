@@ -107,12 +107,32 @@ void EngineImpl::AddToDisk(const SegmentRecord& record) {
 }
 
 void EngineImpl::EvictFromStore() {
+  EvictOtherIdentities();
   const int64_t before = disk_.payload_bytes();
-  std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes);
+  std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes - other_bytes_);
   if (keys.empty()) return;
   parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
                                   before - disk_.payload_bytes());
   DeleteFromStore(std::move(keys));
+}
+
+// What other identities left is of no use to this one, so it gives way first.
+void EngineImpl::EvictOtherIdentities() {
+  const int64_t room = std::max<int64_t>(options_.max_disk_bytes - disk_.payload_bytes(), 0);
+  if (other_bytes_ <= room) return;
+  const int64_t before = other_bytes_;
+  other_bytes_ = room;
+  writer_->Post([this, room, before] {
+    const auto evicted = parts_.store->EvictOthers(parts_.identity, room);
+    if (evicted.ok()) {
+      parts_.metrics->SegmentsEvicted(evicted->segments, evicted->payload_bytes);
+      return;
+    }
+    Post([this, before] {
+      other_bytes_ = before;  // tried again with the next write
+      StoreFailed("delete");
+    });
+  });
 }
 
 void EngineImpl::DeleteFromStore(std::vector<SegmentKey> keys) {

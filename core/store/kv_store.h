@@ -75,6 +75,12 @@ struct StoreStats {
   int64_t corrupt_count = 0;  // segments refused by ReadSegment since open
 };
 
+// What an eviction removed.
+struct Evicted {
+  int64_t segments = 0;
+  int64_t payload_bytes = 0;
+};
+
 class KvStore {
  public:
   virtual ~KvStore() = default;
@@ -88,6 +94,11 @@ class KvStore {
 
   // Removes records first, then segments. Unknown keys are no error.
   virtual absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) = 0;
+
+  // Removes segments of other identities than `identity`, least recently used first
+  // and children before their parents, until at most `max_bytes` of payload of them
+  // stay. With its last segment an identity loses its prompts.
+  virtual absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) = 0;
 
   // Stores new hit counts and last-use times (not synced: losing them is harmless).
   virtual absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) = 0;

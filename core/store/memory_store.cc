@@ -3,6 +3,7 @@
 #include <map>
 #include <mutex>
 
+#include "core/store/eviction_choice.h"
 #include "core/store/segment_codec.h"
 
 namespace reprise {
@@ -39,6 +40,23 @@ class MemoryStore final : public KvStore {
     const std::lock_guard lock(mutex_);
     for (const SegmentKey& key : keys) segments_.erase(key);
     return absl::OkStatus();
+  }
+
+  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+    const std::lock_guard lock(mutex_);
+    std::vector<EvictionCandidate> candidates;
+    for (const auto& [key, entry] : segments_) {
+      const SegmentRecord& record = entry.record;
+      if (record.identity == identity) continue;
+      candidates.push_back({key, record.identity, record.start_position, record.payload_bytes,
+                            record.last_used_unix_ms});
+    }
+    const EvictionChoice choice = ChooseEvictions(std::move(candidates), max_bytes);
+    for (const SegmentKey& key : choice.keys) segments_.erase(key);
+    for (const Digest& emptied : choice.emptied) {
+      std::erase_if(prompts_, [&](const auto& prompt) { return prompt.first.first == emptied; });
+    }
+    return Evicted{static_cast<int64_t>(choice.keys.size()), choice.payload_bytes};
   }
 
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {

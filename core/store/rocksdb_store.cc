@@ -1,40 +1,25 @@
 #include "core/store/rocksdb_store.h"
 
 #include <rocksdb/db.h>
-#include <rocksdb/rate_limiter.h>
-#include <rocksdb/table.h>
 
 #include <atomic>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <system_error>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "core/base/status_macros.h"
+#include "core/store/eviction_choice.h"
+#include "core/store/rocksdb_setup.h"
 #include "core/store/segment_codec.h"
 
 namespace reprise {
 namespace {
 
 using rocksdb::ColumnFamilyHandle;
-
-enum Family { kDefault, kSegments, kRecords, kPrompts, kFamilyCount };
-constexpr const char* kFamilyNames[] = {"default", "segments", "records", "prompts"};
-
-absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what) {
-  if (status.ok()) return absl::OkStatus();
-  const std::string message = absl::StrCat(what, ": ", status.ToString());
-  if (status.IsNotFound()) return absl::NotFoundError(message);
-  if (status.IsCorruption()) return absl::DataLossError(message);
-  return absl::UnavailableError(message);
-}
-
-rocksdb::Slice ToSlice(ByteView bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
 
 std::string BigEndian(uint64_t value) {
   std::string text(8, '\0');
@@ -43,45 +28,14 @@ std::string BigEndian(uint64_t value) {
 }
 
 // Scans of one identity give parents before children.
-std::string RecordKey(const SegmentRecord& record) {
-  return absl::StrCat(AsText(record.identity), BigEndian(record.start_position),
-                      AsText(record.key));
+template <typename Segment>
+std::string RecordKey(const Segment& segment) {
+  return absl::StrCat(AsText(segment.identity), BigEndian(segment.start_position),
+                      AsText(segment.key));
 }
 
 std::string PromptKey(const Digest& identity, uint64_t id) {
   return absl::StrCat(AsText(identity), BigEndian(id));
-}
-
-std::vector<rocksdb::ColumnFamilyDescriptor> Families(const RocksDbOptions& options) {
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : kFamilyNames) {
-    rocksdb::ColumnFamilyOptions family;
-    family.compression = rocksdb::kNoCompression;
-    if (std::string(name) == kFamilyNames[kSegments]) {
-      family.enable_blob_files = true;
-      family.min_blob_size = 0;
-      family.blob_file_size = static_cast<uint64_t>(options.blob_file_bytes);
-      family.enable_blob_garbage_collection = true;
-      family.blob_garbage_collection_age_cutoff = 0.5;
-      family.write_buffer_size = static_cast<size_t>(options.blob_file_bytes);
-    }
-    families.emplace_back(name, family);
-  }
-  return families;
-}
-
-rocksdb::DBOptions DatabaseOptions(const RocksDbOptions& options) {
-  rocksdb::DBOptions database;
-  database.create_if_missing = true;
-  database.create_missing_column_families = true;
-  database.keep_log_file_num = 2;
-  database.max_log_file_size = size_t{1} << 20;
-  database.info_log_level = rocksdb::WARN_LEVEL;
-  database.max_open_files = 256;
-  if (options.write_bytes_per_second > 0) {
-    database.rate_limiter.reset(rocksdb::NewGenericRateLimiter(options.write_bytes_per_second));
-  }
-  return database;
 }
 
 class RocksDbStore final : public KvStore {
@@ -98,6 +52,7 @@ class RocksDbStore final : public KvStore {
   absl::Status WriteSegments(absl::Span<const SegmentWrite> writes) override;
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override;
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override;
+  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override;
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override;
   absl::Status ForEachSegment(const Digest& identity,
                               const std::function<void(SegmentRecord)>& visit) override;
@@ -109,13 +64,10 @@ class RocksDbStore final : public KvStore {
   StoreStats Stats() const override;
 
  private:
-  // What must be known of a segment to delete it by key.
-  struct Known {
-    std::string record_key;
-    int64_t payload_bytes = 0;
-  };
-
   absl::Status ScanRecords();
+  absl::Status RemoveOrphans();
+  absl::Status RaiseDoubts(absl::Span<const SegmentWrite> writes);
+  absl::Status DeletePromptsOf(const Digest& identity);
   void Remember(const SegmentRecord& record);
   absl::Status Scan(Family family, const std::string& prefix,
                     const std::function<void(const std::string& key, ByteView value)>& visit);
@@ -124,22 +76,16 @@ class RocksDbStore final : public KvStore {
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<ColumnFamilyHandle*> handles_;  // by Family; owned by db_
   mutable absl::Mutex mutex_;
-  std::map<SegmentKey, Known> known_ ABSL_GUARDED_BY(mutex_);
+  std::map<SegmentKey, EvictionCandidate> known_ ABSL_GUARDED_BY(mutex_);
   int64_t payload_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Mutex doubts_mutex_;  // held while doubts are raised or laid
+  std::set<SegmentKey> removed_ ABSL_GUARDED_BY(doubts_mutex_);  // not flushed yet
+  std::set<SegmentKey> settled_ ABSL_GUARDED_BY(doubts_mutex_);  // whose doubt can go
   std::atomic<int64_t> prompt_count_{0};
   std::atomic<int64_t> read_bytes_{0};
   std::atomic<int64_t> written_bytes_{0};
   std::atomic<int64_t> corrupt_count_{0};
 };
-
-// RocksDB has no code of its own for a lock that is taken, and a path may say
-// "lock" too: these are how its messages begin.
-bool IsHeldByAnother(const rocksdb::Status& status) {
-  if (!status.IsIOError()) return false;
-  const std::string text = status.ToString();
-  return absl::StartsWith(text, "IO error: While lock file") ||
-         absl::StartsWith(text, "IO error: lock hold by current process");
-}
 
 absl::Status RocksDbStore::Open() {
   std::error_code error;
@@ -150,7 +96,7 @@ absl::Status RocksDbStore::Open() {
   }
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status = rocksdb::DB::Open(DatabaseOptions(options_), options_.path,
-                                                   Families(options_), &handles_, &db);
+                                                   FamiliesOf(options_), &handles_, &db);
   if (IsHeldByAnother(status)) {
     return absl::FailedPreconditionError(
         absl::StrCat(options_.path, " is in use by another process: ", status.ToString()));
@@ -160,26 +106,70 @@ absl::Status RocksDbStore::Open() {
         absl::StrCat("cannot open ", options_.path, ": ", status.ToString()));
   }
   db_.reset(db);
-  return ScanRecords();
+  RETURN_IF_ERROR(ScanRecords());
+  return RemoveOrphans();
 }
 
 absl::Status RocksDbStore::ScanRecords() {
-  RETURN_IF_ERROR(Scan(kRecords, "", [&](const std::string&, ByteView value) {
-    if (const auto record = DecodeRecord(value); record.ok()) Remember(*record);
+  rocksdb::WriteBatch unreadable;
+  RETURN_IF_ERROR(Scan(kRecords, "", [&](const std::string& key, ByteView value) {
+    if (const auto record = DecodeRecord(value); record.ok()) {
+      Remember(*record);
+      return;
+    }
+    ++corrupt_count_;
+    unreadable.Delete(handles_[kRecords], key);
+    // The key of the segment, which no record names from now on, ends the record's own.
+    if (key.size() > sizeof(SegmentKey)) {
+      unreadable.Put(handles_[kDoubts], key.substr(key.size() - sizeof(SegmentKey)), "");
+    }
   }));
+  RETURN_IF_ERROR(
+      FromRocksDb(db_->Write(rocksdb::WriteOptions(), &unreadable), "delete unreadable records"));
   return Scan(kPrompts, "", [&](const std::string&, ByteView) { ++prompt_count_; });
+}
+
+// Removes the segments in doubt that no record names: what a crash left between a
+// segment and its record, or between the end of a record and that of its segment.
+absl::Status RocksDbStore::RemoveOrphans() {
+  rocksdb::WriteBatch orphans, doubts;
+  RETURN_IF_ERROR(Scan(kDoubts, "", [&](const std::string& key, ByteView) {
+    doubts.Delete(handles_[kDoubts], key);
+    SegmentKey segment{};
+    if (key.size() != segment.size()) return;
+    std::copy(key.begin(), key.end(), segment.begin());
+    absl::MutexLock lock(&mutex_);
+    if (!known_.contains(segment)) orphans.Delete(handles_[kSegments], key);
+  }));
+  if (doubts.Count() == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(WithoutWal(), &orphans), "delete orphans"));
+  RETURN_IF_ERROR(
+      FromRocksDb(db_->Flush(rocksdb::FlushOptions(), handles_[kSegments]), "flush orphans"));
+  return FromRocksDb(db_->Write(rocksdb::WriteOptions(), &doubts), "end doubts");
 }
 
 void RocksDbStore::Remember(const SegmentRecord& record) {
   absl::MutexLock lock(&mutex_);
-  Known& known = known_[record.key];
+  EvictionCandidate& known = known_[record.key];
   payload_bytes_ += record.payload_bytes - known.payload_bytes;
-  known = {RecordKey(record), record.payload_bytes};
+  known = {record.key, record.identity, record.start_position, record.payload_bytes,
+           record.last_used_unix_ms};
+}
+
+// Ends what doubts can end, since a batch is written anyway, and raises those of `writes`.
+absl::Status RocksDbStore::RaiseDoubts(absl::Span<const SegmentWrite> writes) {
+  absl::MutexLock lock(&doubts_mutex_);
+  rocksdb::WriteBatch doubts;
+  for (const SegmentKey& key : settled_) doubts.Delete(handles_[kDoubts], ToSlice(key));
+  for (const SegmentWrite& write : writes) {
+    doubts.Put(handles_[kDoubts], ToSlice(write.record.key), "");
+  }
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(Synced(), &doubts), "write doubts"));
+  settled_.clear();
+  return absl::OkStatus();
 }
 
 absl::Status RocksDbStore::WriteSegments(absl::Span<const SegmentWrite> writes) {
-  rocksdb::WriteOptions without_wal;
-  without_wal.disableWAL = true;
   rocksdb::WriteBatch segments, records;
   for (const SegmentWrite& write : writes) {
     SegmentRecord record = write.record;
@@ -187,19 +177,27 @@ absl::Status RocksDbStore::WriteSegments(absl::Span<const SegmentWrite> writes) 
     segments.Put(handles_[kSegments], ToSlice(record.key), EncodeSegment(record, write.payload));
     records.Put(handles_[kRecords], RecordKey(record), EncodeRecord(record));
   }
-  RETURN_IF_ERROR(FromRocksDb(db_->Write(without_wal, &segments), "write segments"));
+  RETURN_IF_ERROR(RaiseDoubts(writes));
+  std::set<SegmentKey> flushed;
+  {
+    absl::MutexLock lock(&doubts_mutex_);
+    flushed = removed_;
+  }
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(WithoutWal(), &segments), "write segments"));
   RETURN_IF_ERROR(
       FromRocksDb(db_->Flush(rocksdb::FlushOptions(), handles_[kSegments]), "flush segments"));
   // Segments are durable now, so their records may become so.
-  rocksdb::WriteOptions synced;
-  synced.sync = true;
-  RETURN_IF_ERROR(FromRocksDb(db_->Write(synced, &records), "write records"));
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(Synced(), &records), "write records"));
+  absl::MutexLock lock(&doubts_mutex_);
   for (const SegmentWrite& write : writes) {
     SegmentRecord record = write.record;
     record.payload_bytes = static_cast<int64_t>(write.payload.size());
     Remember(record);
     written_bytes_ += record.payload_bytes;
+    settled_.insert(record.key);
   }
+  for (const SegmentKey& key : flushed) removed_.erase(key);
+  settled_.merge(flushed);
   return absl::OkStatus();
 }
 
@@ -228,23 +226,51 @@ absl::Status RocksDbStore::ReadSegment(const SegmentRecord& record, MutableByteV
 
 absl::Status RocksDbStore::DeleteSegments(absl::Span<const SegmentKey> keys) {
   rocksdb::WriteBatch records, segments;
+  absl::MutexLock doubts_lock(&doubts_mutex_);
+  std::vector<SegmentKey> removed;
   {
     absl::MutexLock lock(&mutex_);
     for (const SegmentKey& key : keys) {
       const auto found = known_.find(key);
       if (found == known_.end()) continue;
-      records.Delete(handles_[kRecords], found->second.record_key);
+      records.Delete(handles_[kRecords], RecordKey(found->second));
+      records.Put(handles_[kDoubts], ToSlice(key), "");
       segments.Delete(handles_[kSegments], ToSlice(key));
       payload_bytes_ -= found->second.payload_bytes;
       known_.erase(found);
+      removed.push_back(key);
     }
   }
-  rocksdb::WriteOptions synced;
-  synced.sync = true;
-  RETURN_IF_ERROR(FromRocksDb(db_->Write(synced, &records), "delete records"));
-  rocksdb::WriteOptions without_wal;
-  without_wal.disableWAL = true;
-  return FromRocksDb(db_->Write(without_wal, &segments), "delete segments");
+  for (const SegmentKey& key : removed) settled_.erase(key);
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(Synced(), &records), "delete records"));
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(WithoutWal(), &segments), "delete segments"));
+  removed_.insert(removed.begin(), removed.end());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Evicted> RocksDbStore::EvictOthers(const Digest& identity, int64_t max_bytes) {
+  std::vector<EvictionCandidate> candidates;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [key, known] : known_) {
+      if (known.identity != identity) candidates.push_back(known);
+    }
+  }
+  const EvictionChoice choice = ChooseEvictions(std::move(candidates), max_bytes);
+  if (choice.keys.empty()) return Evicted();
+  RETURN_IF_ERROR(DeleteSegments(choice.keys));
+  for (const Digest& emptied : choice.emptied) RETURN_IF_ERROR(DeletePromptsOf(emptied));
+  return Evicted{static_cast<int64_t>(choice.keys.size()), choice.payload_bytes};
+}
+
+absl::Status RocksDbStore::DeletePromptsOf(const Digest& identity) {
+  rocksdb::WriteBatch prompts;
+  RETURN_IF_ERROR(
+      Scan(kPrompts, std::string(AsText(identity)),
+           [&](const std::string& key, ByteView) { prompts.Delete(handles_[kPrompts], key); }));
+  RETURN_IF_ERROR(FromRocksDb(db_->Write(rocksdb::WriteOptions(), &prompts), "delete prompts"));
+  prompt_count_ -= prompts.Count();
+  return absl::OkStatus();
 }
 
 absl::Status RocksDbStore::UpdateUsage(absl::Span<const SegmentRecord> records) {

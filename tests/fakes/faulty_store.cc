@@ -24,6 +24,10 @@ class FaultyStore final : public KvStore {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
     return store_->DeleteSegments(keys);
   }
+  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+    RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
+    return store_->EvictOthers(identity, max_bytes);
+  }
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
     return store_->UpdateUsage(records);
   }

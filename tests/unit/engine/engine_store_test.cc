@@ -2,6 +2,7 @@
 // what is left in the store.
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <set>
 
 #include "tests/unit/engine/engine_harness.h"
@@ -278,6 +279,30 @@ TEST(EngineStoreTest, StoreStaysWithinItsLimitAlsoWhenThatShrinks) {
   harness.Start();
   harness.Stop();
   EXPECT_EQ(harness.store().Stats().payload_bytes, 3 * 256);
+}
+
+TEST(EngineStoreTest, WhatOtherIdentitiesLeftCountsAgainstTheLimitAndGoesFirst) {
+  HarnessOptions options;
+  options.engine.max_disk_bytes = 10 * 256;  // ten full segments
+  EngineHarness harness(options);
+  harness.Stop();
+  SegmentWrite foreign;
+  foreign.record.identity.fill(1);
+  foreign.record.last_used_unix_ms = std::numeric_limits<int64_t>::max();
+  foreign.payload.resize(256);
+  for (uint8_t i = 0; i < 9; ++i) {
+    foreign.record.key.fill(100 + i);
+    ASSERT_TRUE(harness.store().WriteSegments({foreign}).ok());
+  }
+  harness.Start();
+  for (uint32_t i = 0; i < 10; ++i) {
+    harness.Run(TextRequest(Letters(i, 64), 0));
+    harness.Settle();
+    harness.Restart();
+    EXPECT_LE(harness.store().Stats().payload_bytes, 10 * 256);
+    EXPECT_EQ(Records(harness).size(), i + 1) << "its own stay while others can go";
+  }
+  EXPECT_EQ(harness.Metric("reprise_store_evicted_segments_total"), 9);
 }
 
 TEST(EngineStoreTest, UnreachableSegmentsAreRemovedAtTheStart) {

@@ -1,22 +1,17 @@
-// What RocksDbStore promises about its files: damage is found, what was
-// acknowledged stays, a folder has one owner.
-#include "core/store/rocksdb_store.h"
-
+// What RocksDbStore promises about its files: damage is found, a folder has one owner.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <rocksdb/db.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
-#include <random>
-#include <thread>
 
 #include "absl/cleanup/cleanup.h"
 #include "core/store/segment_codec.h"
+#include "tests/unit/store/rocksdb_folder.h"
 
 namespace reprise {
 namespace {
@@ -24,69 +19,13 @@ namespace {
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-constexpr int kPayloadBytes = 1000;
-
-Digest Identity(uint8_t byte) {
-  Digest identity;
-  identity.fill(byte);
-  return identity;
-}
-
-SegmentWrite MakeWrite(int seed, int tokens = kSegmentTokens, uint8_t identity = 9) {
-  SegmentWrite write;
-  write.record.kind = tokens == kSegmentTokens ? SegmentKind::kFull : SegmentKind::kTail;
-  write.record.identity = Identity(identity);
-  write.record.parent = write.record.identity;
-  for (int i = 0; i < tokens; ++i) write.record.ids.push_back(seed * 100 + i);
-  write.record.key = ComputeSegmentKey(write.record.kind, write.record.parent, write.record.ids);
-  std::mt19937 random(seed);
-  for (int i = 0; i < kPayloadBytes; ++i) write.payload.push_back(static_cast<uint8_t>(random()));
-  write.record.payload_bytes = kPayloadBytes;
-  return write;
-}
-
-absl::Status Read(KvStore& store, const SegmentRecord& record,
-                  std::vector<uint8_t>* out = nullptr) {
-  std::vector<uint8_t> payload(kPayloadBytes);
-  const absl::Status status = store.ReadSegment(record, absl::MakeSpan(payload));
-  if (out != nullptr) *out = payload;
-  return status;
-}
-
-std::vector<SegmentRecord> Records(KvStore& store, uint8_t identity = 9) {
-  std::vector<SegmentRecord> records;
-  EXPECT_TRUE(store
-                  .ForEachSegment(Identity(identity),
-                                  [&](SegmentRecord record) { records.push_back(record); })
-                  .ok());
-  return records;
-}
-
-std::string ReadFile(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-class RocksDbStoreTest : public ::testing::Test {
+class RocksDbStoreTest : public RocksDbFolderTest {
  protected:
-  RocksDbStoreTest() : path_(::testing::TempDir() + "/rocksdb-" + std::to_string(getpid())) {
-    fs::remove_all(path_);
-  }
-  ~RocksDbStoreTest() override { fs::remove_all(path_); }
-
-  std::unique_ptr<KvStore> Open() {
-    auto store = OpenRocksDbStore({path_});
-    EXPECT_TRUE(store.ok()) << store.status();
-    return *std::move(store);
-  }
-
   void ExpectCannotOpen(const std::string& path, absl::StatusCode code) {
     const auto store = OpenRocksDbStore({path});
     EXPECT_EQ(store.status().code(), code) << store.status();
     EXPECT_THAT(std::string(store.status().message()), HasSubstr(path));
   }
-
-  const std::string path_;
 };
 
 TEST_F(RocksDbStoreTest, DamageOnDiskInAnyRegionIsDataLossOnceAndThenAMiss) {
@@ -128,28 +67,6 @@ TEST_F(RocksDbStoreTest, DamageOnDiskInAnyRegionIsDataLossOnceAndThenAMiss) {
     EXPECT_EQ(store->Stats().corrupt_count, 1) << "a miss is no damage: " << region;
     EXPECT_TRUE(Records(*store).empty()) << region;
   }
-}
-
-// Changes the database behind the store's back.
-void EditDatabase(const std::string& path,
-                  const std::function<void(rocksdb::DB&, rocksdb::ColumnFamilyHandle* segments,
-                                           rocksdb::ColumnFamilyHandle* records)>& edit) {
-  std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "segments", "records", "prompts"}) {
-    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-  }
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  const auto status = rocksdb::DB::Open(rocksdb::DBOptions(), path, families, &handles, &db);
-  ASSERT_TRUE(status.ok()) << status.ToString();
-  edit(*db, handles[1], handles[2]);
-  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  db->Close();
-  delete db;
-}
-
-rocksdb::Slice KeyOf(const SegmentRecord& record) {
-  return {reinterpret_cast<const char*>(record.key.data()), record.key.size()};
 }
 
 TEST_F(RocksDbStoreTest, ARecordWithoutItsSegmentIsAMissAndGoes) {
@@ -306,74 +223,6 @@ TEST_F(RocksDbStoreTest, ADamagedDatabaseIsUnavailableEvenWhereThePathSaysLock) 
   ASSERT_TRUE(OpenRocksDbStore({path}).ok());
   std::ofstream(path + "/CURRENT") << "garbage";
   ExpectCannotOpen(path, absl::StatusCode::kUnavailable);
-}
-
-// A copy of the files while the store is open is what a kill leaves.
-TEST_F(RocksDbStoreTest, ACopyOfTheOpenFolderHasAllThatWasAcknowledged) {
-  const std::string copy = path_ + "-copy";
-  const absl::Cleanup remove_copy = [&] { fs::remove_all(copy); };
-  const auto store = Open();
-  const std::vector<SegmentWrite> writes = {MakeWrite(1), MakeWrite(2, 9)};
-  for (const SegmentWrite& write : writes) ASSERT_TRUE(store->WriteSegments({write}).ok());
-  fs::copy(path_, copy, fs::copy_options::recursive);
-  fs::remove(copy + "/LOCK");
-  const auto recovered = OpenRocksDbStore({copy});
-  ASSERT_TRUE(recovered.ok()) << recovered.status();
-  for (const SegmentWrite& write : writes) {
-    std::vector<uint8_t> payload;
-    ASSERT_TRUE(Read(**recovered, write.record, &payload).ok());
-    EXPECT_EQ(payload, write.payload);
-  }
-}
-
-// Writes until killed, noting each write that was acknowledged. The kill comes
-// `round` quarters into the fourth write, as long as the third took.
-void WriteUntilKilled(const std::string& path, const std::string& acknowledged, int round) {
-  const auto store = OpenRocksDbStore({path});
-  if (!store.ok()) _exit(1);
-  const int fd = open(acknowledged.c_str(), O_WRONLY | O_APPEND | O_CREAT, 0644);
-  auto last = std::chrono::steady_clock::now();
-  for (int seed = 1;; ++seed) {
-    if (!(*store)->WriteSegments({MakeWrite(seed, 1 + seed % 64)}).ok()) _exit(2);
-    if (write(fd, &seed, sizeof(seed)) != sizeof(seed)) _exit(3);
-    const auto now = std::chrono::steady_clock::now();
-    const auto delay = (now - last) * round / 4;
-    last = now;
-    if (seed != 3) continue;
-    std::thread([delay] {
-      std::this_thread::sleep_for(delay);
-      kill(getpid(), SIGKILL);
-    }).detach();
-  }
-}
-
-// A record is never durable before its segment, and acknowledged ones are durable.
-TEST(RocksDbStoreDeathTest, AfterAKillEveryRecordHasItsSegmentAndNothingAcknowledgedIsLost) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // RocksDB's threads do not survive fork
-  const std::string path = ::testing::TempDir() + "/rocksdb-killed";
-  const std::string acknowledged = path + "-acknowledged";
-  for (int round = 0; round < 4; ++round) {
-    fs::remove_all(path);
-    fs::remove(acknowledged);
-    EXPECT_EXIT(WriteUntilKilled(path, acknowledged, round), ::testing::KilledBySignal(SIGKILL),
-                "");
-    const auto store = OpenRocksDbStore({path});
-    ASSERT_TRUE(store.ok()) << store.status();
-    const std::vector<SegmentRecord> records = Records(**store);
-    for (const SegmentRecord& record : records) EXPECT_TRUE(Read(**store, record).ok());
-    const std::string seeds = ReadFile(acknowledged);
-    EXPECT_GE(seeds.size(), 3 * sizeof(int));
-    for (size_t at = 0; at + sizeof(int) <= seeds.size(); at += sizeof(int)) {
-      int seed;
-      std::memcpy(&seed, seeds.data() + at, sizeof(seed));
-      const SegmentWrite write = MakeWrite(seed, 1 + seed % 64);
-      std::vector<uint8_t> payload;
-      EXPECT_TRUE(Read(**store, write.record, &payload).ok()) << seed;
-      EXPECT_EQ(payload, write.payload) << seed;
-    }
-  }
-  fs::remove_all(path);
-  fs::remove(acknowledged);
 }
 
 }  // namespace

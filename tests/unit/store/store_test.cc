@@ -85,6 +85,53 @@ TEST_P(StoreTest, ForgetsDeletedSegments) {
             absl::StatusCode::kNotFound);
 }
 
+TEST_P(StoreTest, EvictsOthersLeastRecentlyUsedFirstAndTheirPromptsWithTheLast) {
+  Digest own, one, two;
+  own.fill(9);
+  one.fill(1);
+  two.fill(2);
+  const auto write = [&](uint8_t seed, const Digest& identity, int64_t used, int32_t position = 0) {
+    SegmentWrite segment = MakeWrite(seed, kSegmentTokens);
+    segment.record.identity = identity;
+    segment.record.last_used_unix_ms = used;
+    segment.record.start_position = position;
+    EXPECT_TRUE(store_->WriteSegments({segment}).ok());
+  };
+  const auto count = [&](const Digest& identity) {
+    int segments = 0, prompts = 0;
+    EXPECT_TRUE(store_->ForEachSegment(identity, [&](const SegmentRecord&) { ++segments; }).ok());
+    EXPECT_TRUE(store_->ForEachPrompt(identity, [&](const PromptRecord&) { ++prompts; }).ok());
+    return std::pair(segments, prompts);
+  };
+  for (const Digest& identity : {own, one, two}) {
+    ASSERT_TRUE(store_->WritePrompt({1, identity, {1, 2}, {1.0f}, 0}).ok());
+  }
+  write(1, own, 0);
+  write(2, one, 5, 64);
+  write(3, one, 5, 0);
+  write(4, two, 3);
+  struct Case {
+    int64_t max_bytes, evicted;
+    std::pair<int, int> one, two;  // segments and prompts that stay
+  };
+  for (const Case& c : {Case{3000, 0, {2, 1}, {1, 1}}, Case{2999, 1, {2, 1}, {0, 0}},
+                        Case{1000, 1, {1, 1}, {0, 0}}, Case{0, 1, {0, 0}, {0, 0}}}) {
+    const auto evicted = store_->EvictOthers(own, c.max_bytes);
+    ASSERT_TRUE(evicted.ok()) << evicted.status();
+    EXPECT_EQ(evicted->segments, c.evicted) << c.max_bytes;
+    EXPECT_EQ(evicted->payload_bytes, c.evicted * 1000) << c.max_bytes;
+    EXPECT_EQ(count(one), c.one) << c.max_bytes;
+    EXPECT_EQ(count(two), c.two) << c.max_bytes;
+    EXPECT_EQ(count(own), std::pair(1, 1)) << c.max_bytes;
+    if (c.one.first != 1) continue;
+    const auto parent = [](const SegmentRecord& record) { EXPECT_EQ(record.start_position, 0); };
+    EXPECT_TRUE(store_->ForEachSegment(one, parent).ok());
+  }
+  EXPECT_EQ(store_->Stats().segment_count, 1);
+  EXPECT_EQ(store_->Stats().prompt_count, 1);
+  EXPECT_EQ(store_->Stats().payload_bytes, 1000);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, StoreTest, ::testing::Bool(), [](const auto& info) {
   return std::string(info.param ? "RocksDb" : "Memory");
 });

@@ -1,0 +1,29 @@
+// Which segments of other identities go when the disk is full. Pure.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/store/kv_store.h"
+
+namespace reprise {
+
+struct EvictionCandidate {
+  SegmentKey key{};
+  Digest identity{};
+  int32_t start_position = 0;
+  int64_t payload_bytes = 0;
+  int64_t last_used_unix_ms = 0;
+};
+
+struct EvictionChoice {
+  std::vector<SegmentKey> keys;
+  int64_t payload_bytes = 0;    // of `keys`
+  std::vector<Digest> emptied;  // identities that lose their last candidate
+};
+
+// The least recently used of `candidates`, as many as must go until at most
+// `max_bytes` stay; of those used at the same time, children before their parents.
+EvictionChoice ChooseEvictions(std::vector<EvictionCandidate> candidates, int64_t max_bytes);
+
+}  // namespace reprise

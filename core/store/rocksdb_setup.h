@@ -1,0 +1,35 @@
+// What RocksDbStore asks of RocksDB: families, options, and its answers as absl::Status.
+#pragma once
+
+#include <rocksdb/db.h>
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "core/base/bytes.h"
+#include "core/store/rocksdb_store.h"
+
+namespace reprise {
+
+// Indexes FamiliesOf(). The default family names the segments in doubt: those that may
+// lie in the store without a record, being written or removed. Without that list,
+// finding them would mean reading every blob, since a scan reads its values.
+enum Family { kDoubts, kSegments, kRecords, kPrompts, kFamilyCount };
+inline constexpr const char* kFamilyNames[] = {"default", "segments", "records", "prompts"};
+
+std::vector<rocksdb::ColumnFamilyDescriptor> FamiliesOf(const RocksDbOptions& options);
+rocksdb::DBOptions DatabaseOptions(const RocksDbOptions& options);
+rocksdb::WriteOptions Synced();
+rocksdb::WriteOptions WithoutWal();
+
+absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what);
+
+// Whether the folder could not be opened because another process holds it.
+bool IsHeldByAnother(const rocksdb::Status& status);
+
+inline rocksdb::Slice ToSlice(ByteView bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace reprise
