@@ -130,7 +130,7 @@ void EngineImpl::EvictOtherIdentities() {
     }
     Post([this, before] {
       other_bytes_ = before;  // tried again with the next write
-      StoreFailed("delete");
+      StoreFailed(StoreFailure::kDelete);
     });
   });
 }
