@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 PRESET ?= release
 JOBS ?= $(shell nproc)
+TRIALS ?= 9800
 BIN := build/$(PRESET)/bin
 CONFIGURE := docker/setup/configure.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-all demo run test bench bench-peers verify-demo format lint tidy sanitize clean
+.PHONY: help setup build build-all demo run test bench bench-peers exactness verify-demo format lint tidy sanitize clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +43,9 @@ bench-peers: build-all ## measure the engine beside llama.cpp, CTranslate2, tran
 	@tests/bench/peers/setup.sh
 	@.venv-peers/bin/python tests/bench/peers/models.py
 	@.venv-peers/bin/python tests/bench/peers/peers.py
+
+exactness: build-all ## try the exactness contract at random, TRIALS times (9800)
+	@$(BIN)/exactness_trials $(TRIALS) 200
 
 verify-demo: setup ## run the acceptance checks (QUICK=1: under two minutes)
 	@docker/setup/install-packages.sh verify
