@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "core/text/incremental_text.h"
 
 namespace reprise::server {
@@ -22,6 +23,11 @@ void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
   absl::Duration rest;
   to->set_seconds(absl::IDivDuration(from, absl::Seconds(1), &rest));
   to->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+}
+
+wire::CandidateStatus StatusOf(const Reuse& reuse) {
+  if (!reuse.candidate_computed) return wire::CANDIDATE_STATUS_NOT_COMPUTED;
+  return reuse.candidate ? wire::CANDIDATE_STATUS_FOUND : wire::CANDIDATE_STATUS_NONE;
 }
 
 void FillCandidate(const Candidate& from, wire::Candidate& to) {
@@ -52,9 +58,7 @@ void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
   to.set_host_token_count(from.host_tokens);
   to.set_disk_token_count(from.disk_tokens);
   to.set_ideal_token_count(from.ideal_tokens);
-  to.set_candidate_status(!from.candidate_computed ? wire::CANDIDATE_STATUS_NOT_COMPUTED
-                          : from.candidate         ? wire::CANDIDATE_STATUS_FOUND
-                                                   : wire::CANDIDATE_STATUS_NONE);
+  to.set_candidate_status(StatusOf(from));
   if (from.candidate) FillCandidate(*from.candidate, *to.mutable_candidate());
   SetDuration(from.predicted_load, to.mutable_predicted_load());
   SetDuration(from.predicted_prefill, to.mutable_predicted_prefill());
@@ -76,7 +80,18 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.decode = result.timings.decode;
   out.predicted_load = result.reuse.predicted_load;
   out.predicted_prefill = result.reuse.predicted_prefill;
+  out.predicted_cold_prefill = result.reuse.predicted_cold_prefill;
   out.actual_load = result.reuse.actual_load;
+  out.entry_age = result.reuse.entry_age;
+}
+
+void FillCandidate(const Reuse& from, RequestSummary& out) {
+  out.candidate_status =
+      Label(wire::CandidateStatus_Name(StatusOf(from)), sizeof("CANDIDATE_STATUS_") - 1);
+  if (!from.candidate) return;
+  out.candidate_id = absl::StrCat(from.candidate->prompt_id);
+  out.candidate_similarity = from.candidate->similarity;
+  out.candidate_common_tokens = from.candidate->common_tokens;
 }
 
 std::string TextOf(absl::Span<const TokenId> ids, const Tokenizer& tokenizer) {
@@ -119,7 +134,9 @@ void FillSummary(const GenerateResult& result, RequestSummary& out) {
   out.retrieval_mode = Label(wire::RetrievalMode_Name(ToWire<wire::RetrievalMode>(reuse.mode)),
                              sizeof("RETRIEVAL_MODE_") - 1);
   FillTimes(result, out);
+  out.exact = reuse.exact;
   if (!reuse.decided) return;
+  FillCandidate(reuse, out);
   out.decision = Label(wire::ReuseDecision_Name(ToWire<wire::ReuseDecision>(reuse.decision)),
                        sizeof("REUSE_DECISION_") - 1);
   out.reason = Label(wire::ReuseReason_Name(ToWire<wire::ReuseReason>(reuse.reason)),

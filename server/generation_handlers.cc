@@ -86,6 +86,7 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
     if (cancelled || call.is_cancelled()) engine_->Cancel(id);
   }
   FillSummary(end->result, summary);
+  summary.numerics_id = facts_.numerics_id;
   if (!end->status.ok()) {
     summary.finish_reason.clear();
     const bool late = absl::IsCancelled(end->status) && IsLate(call);

@@ -38,6 +38,7 @@ EngineImpl::EngineImpl(const EngineOptions& options, EngineParts parts)
     : options_(options),
       parts_(std::move(parts)),
       blocks_(parts_.runner->num_blocks(), parts_.metrics),
+      made_(parts_.runner->num_blocks()),
       disk_(parts_.identity) {}
 
 EngineImpl::~EngineImpl() {

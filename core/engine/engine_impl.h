@@ -85,7 +85,7 @@ class EngineImpl final : public Engine {
   bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);
   void BeginRunning(const SequencePtr& sequence, int32_t tokens);
-  void ShareBlocks(Sequence& sequence, int32_t tokens);
+  absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
   Explanation ExplainNow(const ExplainRequest& request,
                          const absl::StatusOr<std::vector<float>>& embedding);
 
@@ -137,6 +137,7 @@ class EngineImpl final : public Engine {
   SequenceId next_id_ = 1;
 
   BlockCache blocks_;
+  std::vector<absl::Time> made_;  // by block: when its KV was computed, a loaded one's too
   DiskCache disk_;
   PromptDirectory prompts_;
   CostModel costs_;

@@ -220,6 +220,7 @@ bool EngineImpl::PlaceSegment(const std::vector<TokenId>& prefix, const SegmentR
     const auto block = blocks_.Allocate();
     placed = block.ok();
     if (!placed) break;
+    made_[*block] = absl::FromUnixMillis(record.created_unix_ms);
     blocks.push_back(*block);
     const ByteView bytes = absl::MakeConstSpan(payload).subspan(i * block_bytes, block_bytes);
     placed = parts_.runner->WriteBlock(*block, bytes).ok();
@@ -272,33 +273,37 @@ void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, 
   }
   reuse.host_tokens = std::min(plan.memory_tokens, depth);
   reuse.disk_tokens = depth - reuse.host_tokens;
-  if (!load.records.empty() && reuse.disk_tokens > 0) {
-    const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
-    reuse.entry_age = absl::Milliseconds(now - load.records.back().created_unix_ms);
-  }
   BeginRunning(sequence, depth);
 }
 
-// Shares the blocks of the first `tokens` ids; one used in part is copied.
-void EngineImpl::ShareBlocks(Sequence& sequence, int32_t tokens) {
+// Shares the blocks of the first `tokens` ids; one used in part is copied. When the
+// deepest one that is used was made.
+absl::Time EngineImpl::ShareBlocks(Sequence& sequence, int32_t tokens) {
   sequence.blocks = blocks_.Share(sequence.tokens, tokens);
   sequence.computed = tokens;
+  const auto deepest = [&] {
+    return sequence.blocks.empty() ? absl::InfinitePast() : made_[sequence.blocks.back()];
+  };
+  absl::Time made = deepest();
   const int32_t in_last = tokens % kBlockTokens;
-  if (in_last == 0) return;
+  if (in_last == 0) return made;
   const BlockId shared = sequence.blocks.back();
   sequence.blocks.pop_back();
   const auto copy = blocks_.Allocate();
   if (copy.ok() && parts_.runner->CopyBlock(shared, *copy, in_last).ok()) {
+    made_[*copy] = parts_.clock->Now();
     sequence.blocks.push_back(*copy);
   } else {
     if (copy.ok()) blocks_.Release(*copy);
     sequence.computed -= in_last;
+    made = deepest();
   }
   blocks_.Release(shared);
+  return made;
 }
 
 void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
-  ShareBlocks(*sequence, tokens);
+  const absl::Time made = ShareBlocks(*sequence, tokens);
   sequence->state = SequenceState::kRunning;
   if (sequence->prefill_started == absl::ZeroDuration()) {  // not preempted meanwhile
     // A copy that found no room leaves a little more to compute.
@@ -307,6 +312,8 @@ void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
     const int32_t from_disk = std::min(missing, reuse.disk_tokens);
     reuse.disk_tokens -= from_disk;
     reuse.host_tokens -= missing - from_disk;
+    const absl::Duration age = parts_.clock->Now() - made;  // below zero: the clock was set back
+    if (sequence->computed > 0) reuse.entry_age = std::max(age, absl::ZeroDuration());
     sequence->prefill_started = Now();
   }
   const auto older = [](const SequencePtr& a, const SequencePtr& b) { return a->id < b->id; };

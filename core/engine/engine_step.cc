@@ -18,6 +18,7 @@ bool EngineImpl::GrowBlocks(Sequence& sequence, int32_t tokens) {
   while (sequence.blocks.size() < needed) {
     const auto block = blocks_.Allocate();
     if (!block.ok()) return false;
+    made_[*block] = parts_.clock->Now();
     sequence.blocks.push_back(*block);
   }
   return true;

@@ -138,7 +138,7 @@ struct Reuse {
   absl::Duration predicted_prefill;       // of what remained to compute
   absl::Duration predicted_cold_prefill;  // of the whole prompt
   absl::Duration actual_load;             // whole load, overlapped part included
-  absl::Duration entry_age;               // since the deepest reused entry was made
+  absl::Duration entry_age;               // since the deepest reused KV was computed; 0: none was
   int64_t disk_bytes_read = 0;
   bool exact = true;  // false: the numerics probe failed and the operator allowed it
 };

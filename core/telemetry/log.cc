@@ -84,6 +84,52 @@ size_t Utf8Length(absl::string_view text, size_t at) {
   return length;
 }
 
+void AddCounts(const RequestSummary& s, LogFields& fields) {
+  for (const auto& [name, count] :
+       {std::pair<const char*, int64_t>{"prompt_tokens", s.prompt_tokens},
+        {"cached_tokens", s.cached_tokens},
+        {"computed_tokens", s.computed_tokens},
+        {"output_tokens", s.output_tokens},
+        {"ideal_tokens", s.ideal_tokens},
+        {"device_tokens", s.device_tokens},
+        {"host_tokens", s.host_tokens},
+        {"disk_tokens", s.disk_tokens},
+        {"disk_bytes_read", s.disk_bytes_read}}) {
+    fields.emplace_back(name, count);
+  }
+}
+
+void AddReuse(const RequestSummary& s, LogFields& fields) {
+  fields.insert(fields.end(), {{"retrieval_mode", s.retrieval_mode},
+                               {"decision", s.decision},
+                               {"reason", s.reason},
+                               {"miss_reason", s.miss_reason},
+                               {"candidate_status", s.candidate_status},
+                               {"candidate_id", s.candidate_id},
+                               {"candidate_similarity", s.candidate_similarity},
+                               {"candidate_common_tokens", int64_t{s.candidate_common_tokens}},
+                               {"numerics_id", s.numerics_id},
+                               {"exact", s.exact}});
+}
+
+void AddTimes(const RequestSummary& s, LogFields& fields) {
+  for (const auto& [name, time] : {std::pair<const char*, absl::Duration>{"queue_seconds", s.queue},
+                                   {"tokenize_seconds", s.tokenize},
+                                   {"lookup_seconds", s.lookup},
+                                   {"load_seconds", s.load},
+                                   {"prefill_seconds", s.prefill},
+                                   {"time_to_first_token_seconds", s.time_to_first_token},
+                                   {"decode_seconds", s.decode},
+                                   {"total_seconds", s.total},
+                                   {"predicted_load_seconds", s.predicted_load},
+                                   {"predicted_prefill_seconds", s.predicted_prefill},
+                                   {"predicted_cold_prefill_seconds", s.predicted_cold_prefill},
+                                   {"actual_load_seconds", s.actual_load},
+                                   {"entry_age_seconds", s.entry_age}}) {
+    fields.emplace_back(name, absl::ToDoubleSeconds(time));
+  }
+}
+
 }  // namespace
 
 std::string JsonQuote(absl::string_view text) {
@@ -156,37 +202,15 @@ void Logger::Write(LogLevel level, absl::string_view event, const LogFields& fie
 }
 
 void Logger::Request(const RequestSummary& s) {
-  const auto seconds = [](absl::Duration d) { return absl::ToDoubleSeconds(d); };
-  const auto count = [](int64_t n) { return n; };
-  Info("request", {{"request_id", s.request_id},
+  LogFields fields{{"request_id", s.request_id},
                    {"method", s.method},
                    {"tenant", s.tenant},
                    {"code", s.code},
-                   {"finish_reason", s.finish_reason},
-                   {"prompt_tokens", count(s.prompt_tokens)},
-                   {"cached_tokens", count(s.cached_tokens)},
-                   {"computed_tokens", count(s.computed_tokens)},
-                   {"output_tokens", count(s.output_tokens)},
-                   {"ideal_tokens", count(s.ideal_tokens)},
-                   {"device_tokens", count(s.device_tokens)},
-                   {"host_tokens", count(s.host_tokens)},
-                   {"disk_tokens", count(s.disk_tokens)},
-                   {"disk_bytes_read", s.disk_bytes_read},
-                   {"retrieval_mode", s.retrieval_mode},
-                   {"decision", s.decision},
-                   {"reason", s.reason},
-                   {"miss_reason", s.miss_reason},
-                   {"queue_seconds", seconds(s.queue)},
-                   {"tokenize_seconds", seconds(s.tokenize)},
-                   {"lookup_seconds", seconds(s.lookup)},
-                   {"load_seconds", seconds(s.load)},
-                   {"prefill_seconds", seconds(s.prefill)},
-                   {"time_to_first_token_seconds", seconds(s.time_to_first_token)},
-                   {"decode_seconds", seconds(s.decode)},
-                   {"total_seconds", seconds(s.total)},
-                   {"predicted_load_seconds", seconds(s.predicted_load)},
-                   {"predicted_prefill_seconds", seconds(s.predicted_prefill)},
-                   {"actual_load_seconds", seconds(s.actual_load)}});
+                   {"finish_reason", s.finish_reason}};
+  AddCounts(s, fields);
+  AddReuse(s, fields);
+  AddTimes(s, fields);
+  Info("request", fields);
 }
 
 }  // namespace reprise

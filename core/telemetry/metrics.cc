@@ -34,6 +34,13 @@ const Buckets& LatencyBuckets() {
   return *buckets;
 }
 
+// From seconds to a month: how old what is still reused gets.
+const Buckets& AgeBuckets() {
+  static const Buckets* const buckets =
+      new Buckets{1, 10, 60, 300, 1800, 3600, 21600, 86400, 259200, 604800, 2592000};
+  return *buckets;
+}
+
 // Label values come from fixed lists, so that a label set cannot grow.
 constexpr const char* kOther = "OTHER";
 constexpr const char* kMethods[] = {
@@ -121,6 +128,11 @@ struct Metrics::Impl {
       Times("reprise_actual_load_seconds", "Actual load of what was reused.", FineBuckets());
   Histogram& predicted_prefill = Times("reprise_predicted_prefill_seconds",
                                        "Predicted prefill of what remained.", LatencyBuckets());
+  Histogram& predicted_cold_prefill =
+      Times("reprise_predicted_cold_prefill_seconds", "Predicted prefill of the whole prompt.",
+            LatencyBuckets());
+  Histogram& entry_age =
+      Times("reprise_entry_age_seconds", "Age of the deepest reused entry.", AgeBuckets());
   Counter& regret = One("reprise_regret_seconds_total",
                         "Time lost against the alternative that was predicted to be slower.");
 
@@ -230,7 +242,9 @@ void Metrics::CountReuse(Impl& m, const RequestSummary& s) {
   m.load.Observe(seconds(s.load));
   m.predicted_load.Observe(seconds(s.predicted_load));
   m.predicted_prefill.Observe(seconds(s.predicted_prefill));
+  m.predicted_cold_prefill.Observe(seconds(s.predicted_cold_prefill));
   m.actual_load.Observe(seconds(s.actual_load));
+  if (s.cached_tokens > 0) m.entry_age.Observe(seconds(s.entry_age));
 }
 
 void Metrics::StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::Duration elapsed) {

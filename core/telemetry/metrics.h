@@ -36,7 +36,14 @@ struct RequestSummary {
   std::string miss_reason;
   absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode;
   absl::Duration total;  // of the RPC: what a slow reader of a stream took is in it
-  absl::Duration predicted_load, predicted_prefill, actual_load;
+  absl::Duration predicted_load, predicted_prefill, predicted_cold_prefill, actual_load;
+  absl::Duration entry_age;      // of the deepest reused entry; counted when there was one
+  std::string candidate_status;  // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
+  std::string candidate_id;      // decimal
+  double candidate_similarity = 0.0;
+  int32_t candidate_common_tokens = 0;
+  std::string numerics_id;
+  bool exact = true;
 };
 
 // Fixed facts of this process, exported as reprise_build_info and reprise_model_info.

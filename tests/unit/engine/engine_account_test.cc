@@ -122,5 +122,51 @@ TEST(EngineAccountTest, ModelRowsEqualTheSumOfRepliesThatEndedInAnyWay) {
   }
 }
 
+TEST(EngineAccountTest, EntryAgeIsThatOfTheDeepestReusedTokens) {
+  HarnessOptions options;
+  options.token_time = absl::ZeroDuration();
+  EngineHarness harness(options);
+  const auto age = [&](const std::string& prompt) {
+    const GenerateRequest request = TextRequest(prompt, 0, CachePolicy::kReadOnly);
+    return harness.Run(request).result.reuse.entry_age;
+  };
+  const std::string old = Letters(1, 64), recent = old + Letters(2, 64);
+  harness.Run(TextRequest(old, 0));
+  harness.clock().Advance(absl::Seconds(5));
+  harness.Run(TextRequest(recent, 0));
+  harness.clock().Advance(absl::Seconds(2));
+  EXPECT_EQ(age("#"), absl::ZeroDuration()) << "nothing is reused";
+  EXPECT_EQ(age(recent + "#"), absl::Seconds(2));
+  EXPECT_EQ(age(recent.substr(0, 70) + "#"), absl::Seconds(2)) << "a block used in part";
+  EXPECT_EQ(age(old + "#"), absl::Seconds(7));
+}
+
+TEST(EngineAccountTest, EntryAgeCountsFromBeforeARestartAlsoWhenALoadEndsEarly) {
+  for (const bool fails : {false, true}) {
+    EngineHarness harness;
+    const std::string prompt = Letters(1, 128);
+    const absl::Duration start = harness.clock().Monotonic();
+    harness.Run(TextRequest(prompt.substr(0, 64), 0));
+    harness.Settle();
+    harness.clock().Advance(absl::Hours(5));
+    harness.Run(TextRequest(prompt, 0));
+    harness.Settle();
+    harness.clock().Advance(absl::Hours(2));
+    harness.Restart();
+    Gate& reads = harness.faults().gate(StoreOperation::kReadSegment);
+    reads.Close();
+    PendingReply pending = harness.Submit(TextRequest(prompt + "#", 0, CachePolicy::kForce));
+    reads.LetOnePass();
+    reads.AwaitWaiter();  // at the second segment
+    if (fails) harness.faults().Fail(StoreOperation::kReadSegment, 1);
+    reads.Open();
+    const Reuse reuse = pending.reply.get().result.reuse;
+    const absl::Duration elapsed = harness.clock().Monotonic() - start;
+    EXPECT_EQ(reuse.disk_tokens, fails ? 64 : 128);
+    EXPECT_LE(reuse.entry_age, elapsed);
+    EXPECT_EQ(absl::Floor(reuse.entry_age, absl::Hours(1)), absl::Hours(fails ? 7 : 2));
+  }
+}
+
 }  // namespace
 }  // namespace reprise

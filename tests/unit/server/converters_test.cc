@@ -201,6 +201,17 @@ TEST_F(ConvertersTest, SummarySaysTheSameAsTheReply) {
   EXPECT_EQ(summary.decode, result.timings.decode);
   EXPECT_EQ(summary.time_to_first_token, result.timings.time_to_first_token);
   EXPECT_EQ(summary.actual_load, result.reuse.actual_load);
+  EXPECT_EQ(summary.predicted_cold_prefill, result.reuse.predicted_cold_prefill);
+  EXPECT_EQ(summary.entry_age, result.reuse.entry_age);
+  EXPECT_FALSE(summary.exact);
+  EXPECT_EQ(summary.candidate_status, "NOT_COMPUTED");
+  result.reuse.candidate_computed = true;
+  result.reuse.candidate = Candidate{7, 0.5f, 3, std::nullopt};
+  FillSummary(result, summary);
+  EXPECT_EQ(summary.candidate_status, "FOUND");
+  EXPECT_EQ(summary.candidate_id, "7");
+  EXPECT_EQ(summary.candidate_similarity, 0.5);
+  EXPECT_EQ(summary.candidate_common_tokens, 3);
 }
 
 TEST_F(ConvertersTest, SummaryOfARequestThatEndedInTheQueueHasNoDecision) {

@@ -116,10 +116,17 @@ RequestSummary FullSummary() {
   s.decision = "REUSED";
   s.reason = "FASTER_TO_LOAD";
   s.miss_reason = "TOO_SHORT";
+  s.candidate_status = "FOUND";
+  s.candidate_id = "77";
+  s.candidate_similarity = 0.5;
+  s.candidate_common_tokens = 8;
+  s.numerics_id = "numerics-1";
+  s.exact = false;
   int milliseconds = 1;
   for (absl::Duration* time :
        {&s.queue, &s.tokenize, &s.lookup, &s.load, &s.prefill, &s.time_to_first_token, &s.decode,
-        &s.total, &s.predicted_load, &s.predicted_prefill, &s.actual_load}) {
+        &s.total, &s.predicted_load, &s.predicted_prefill, &s.actual_load,
+        &s.predicted_cold_prefill, &s.entry_age}) {
     *time = absl::Milliseconds(milliseconds++);
   }
   return s;

@@ -220,6 +220,12 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "decision",
                                    "reason",
                                    "miss_reason",
+                                   "candidate_status",
+                                   "candidate_id",
+                                   "candidate_similarity",
+                                   "candidate_common_tokens",
+                                   "numerics_id",
+                                   "exact",
                                    "queue_seconds",
                                    "tokenize_seconds",
                                    "lookup_seconds",
@@ -230,7 +236,9 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "total_seconds",
                                    "predicted_load_seconds",
                                    "predicted_prefill_seconds",
-                                   "actual_load_seconds"}));
+                                   "predicted_cold_prefill_seconds",
+                                   "actual_load_seconds",
+                                   "entry_age_seconds"}));
 }
 
 TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {

@@ -85,6 +85,8 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_predicted_load_seconds_sum", 0.018},
       {"reprise_predicted_prefill_seconds_sum", 0.020},
       {"reprise_actual_load_seconds_sum", 0.022},
+      {"reprise_predicted_cold_prefill_seconds_sum", 0.024},
+      {"reprise_entry_age_seconds_sum", 0.026},
       {"reprise_step_prefill_tokens_total", 3},
       {"reprise_step_decode_tokens_total", 2},
       {"reprise_step_seconds_sum", 0.005},
