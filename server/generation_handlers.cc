@@ -89,8 +89,7 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
   summary.numerics_id = facts_.numerics_id;
   if (!end->status.ok()) {
     summary.finish_reason.clear();
-    const bool late = absl::IsCancelled(end->status) && IsLate(call);
-    return late ? absl::DeadlineExceededError("the deadline passed") : end->status;
+    return EndOf(call, end->status);
   }
   FillGeneration(end->result, facts_, reply);
   reply.set_response_id(call.request_id);
@@ -98,8 +97,10 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
 }
 
 // gRPC cancels a call whose deadline passes, so the engine may see only that.
-bool GenerationHandlers::IsLate(const CallFacts& call) const {
-  return call.deadline && clock_->Monotonic() + kDeadlineTravel >= *call.deadline;
+absl::Status GenerationHandlers::EndOf(const CallFacts& call, const absl::Status& status) const {
+  const bool late = call.deadline && clock_->Monotonic() + kDeadlineTravel >= *call.deadline;
+  if (!absl::IsCancelled(status) || !late) return status;
+  return absl::DeadlineExceededError("the deadline passed");
 }
 
 absl::Status GenerationHandlers::CountTokens(const inference::v1::CountTokensRequest& request,
@@ -126,11 +127,14 @@ absl::Status GenerationHandlers::GetModel(inference::v1::GetModelResponse& respo
   return absl::OkStatus();
 }
 
-absl::Status GenerationHandlers::ExplainPrompt(const inference::v1::ExplainPromptRequest& request,
+absl::Status GenerationHandlers::ExplainPrompt(const CallFacts& call,
+                                               const inference::v1::ExplainPromptRequest& request,
                                                inference::v1::ExplainPromptResponse& response) {
   ASSIGN_OR_RETURN(const TokenizedPrompt prompt, Tokenize(request.prompt(), facts_));
-  ASSIGN_OR_RETURN(const Explanation explanation, engine_->Explain({prompt.ids, prompt.text}));
-  FillExplanation(explanation, prompt, facts_, response);
+  const auto explanation =
+      engine_->Explain({prompt.ids, prompt.text, call.deadline, call.is_cancelled});
+  if (!explanation.ok()) return EndOf(call, explanation.status());
+  FillExplanation(*explanation, prompt, facts_, response);
   return absl::OkStatus();
 }
 

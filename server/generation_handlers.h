@@ -40,11 +40,13 @@ class GenerationHandlers {
   absl::Status CountTokens(const inference::v1::CountTokensRequest& request,
                            inference::v1::CountTokensResponse& response);
   absl::Status GetModel(inference::v1::GetModelResponse& response);
-  absl::Status ExplainPrompt(const inference::v1::ExplainPromptRequest& request,
+  absl::Status ExplainPrompt(const CallFacts& call,
+                             const inference::v1::ExplainPromptRequest& request,
                              inference::v1::ExplainPromptResponse& response);
 
  private:
-  bool IsLate(const CallFacts& call) const;
+  // What the call ends with: a cancellation past the deadline came from that.
+  absl::Status EndOf(const CallFacts& call, const absl::Status& status) const;
 
   const ModelFacts& facts_;
   Engine* engine_;

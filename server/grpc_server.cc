@@ -124,8 +124,8 @@ class GenerationService final : public wire::GenerationService::Service {
   grpc::Status ExplainPrompt(grpc::ServerContext* context,
                              const wire::ExplainPromptRequest* request,
                              wire::ExplainPromptResponse* response) override {
-    return guard_->Run("ExplainPrompt", context, [&](const CallFacts&, RequestSummary&) {
-      return handlers().ExplainPrompt(*request, *response);
+    return guard_->Run("ExplainPrompt", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().ExplainPrompt(call, *request, *response);
     });
   }
 

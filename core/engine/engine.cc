@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <future>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -15,6 +14,9 @@ namespace {
 // How long the engine sleeps when nothing happens; bounds how late it notices
 // that it has been idle long enough to flush.
 constexpr std::chrono::milliseconds kIdleWait{100};
+
+// How late a caller of Explain that gives up is noticed.
+constexpr std::chrono::milliseconds kExplainPoll{5};
 
 absl::Status CheckParts(const EngineParts& parts) {
   if (parts.runner != nullptr && parts.tokenizer != nullptr && parts.metrics != nullptr &&
@@ -253,18 +255,37 @@ CacheStats EngineImpl::GetCacheStats() {
   return stats;
 }
 
+std::future<Explanation> EngineImpl::StartExplain(const std::shared_ptr<ExplainJob>& job) {
+  std::future<Explanation> explained = job->explained.get_future();
+  embedder_->Post([this, job] {
+    if (job->dead) return;
+    const auto embedding = RunEmbed(job->request.prompt_text);
+    Post([this, job, embedding] {
+      if (!job->dead) job->explained.set_value(ExplainNow(job->request, embedding));
+    });
+  });
+  return explained;
+}
+
 absl::StatusOr<Explanation> EngineImpl::Explain(const ExplainRequest& request) {
   GenerateRequest checked;
   checked.prompt = request.prompt;
   RETURN_IF_ERROR(CheckRequest(checked));
-  const auto explained = std::make_shared<std::promise<Explanation>>();
-  embedder_->Post([this, &request, explained] {
-    const auto embedding = RunEmbed(request.prompt_text);
-    Post([this, &request, explained, embedding] {
-      explained->set_value(ExplainNow(request, embedding));
-    });
-  });
-  return explained->get_future().get();
+  {
+    const std::lock_guard lock(mutex_);
+    if (draining_ || stopping_) return absl::UnavailableError("the server is shutting down");
+  }
+  const auto job = std::make_shared<ExplainJob>();
+  job->request = {request.prompt, request.prompt_text, std::nullopt, nullptr};
+  std::future<Explanation> explained = StartExplain(job);
+  while (explained.wait_for(kExplainPoll) != std::future_status::ready) {
+    const bool late = request.deadline && Now() >= *request.deadline;
+    if (!late && !(request.is_cancelled && request.is_cancelled())) continue;
+    job->dead = true;
+    if (late) return absl::DeadlineExceededError("the deadline passed");
+    return absl::CancelledError("the caller cancelled the request");
+  }
+  return explained.get();
 }
 
 bool EngineImpl::WaitUntilIdle(absl::Duration limit) {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,8 @@ struct EngineParts {
 struct ExplainRequest {
   std::vector<TokenId> prompt;
   std::string prompt_text;
+  std::optional<absl::Duration> deadline;  // on Clock::Monotonic
+  std::function<bool()> is_cancelled;      // polled by the waiting caller; null: never
 };
 
 struct Explanation {
@@ -114,6 +117,8 @@ class Engine {
   // Stops the sequence within one step; its sink gets kCancelled. Unknown ids are ignored.
   virtual void Cancel(SequenceId id) = 0;
 
+  // Waits its turn for an embedding. kInvalidArgument as Submit; kUnavailable: draining;
+  // kCancelled, kDeadlineExceeded: the caller gave up, and an embedding not begun is not made.
   virtual absl::StatusOr<Explanation> Explain(const ExplainRequest& request) = 0;
   virtual CacheStats GetCacheStats() = 0;
 

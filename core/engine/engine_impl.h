@@ -2,8 +2,10 @@
 // belong to the engine thread; workers hand results back as posted closures.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <future>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -48,6 +50,13 @@ class EngineImpl final : public Engine {
     int64_t bytes = 0;
   };
 
+  // An explanation that waits for the embedding thread; `dead`: nobody waits for it.
+  struct ExplainJob {
+    ExplainRequest request;  // without what only the caller may use
+    std::atomic<bool> dead{false};
+    std::promise<Explanation> explained;
+  };
+
   // engine.cc: the thread and its inbox.
   absl::Status CheckRequest(const GenerateRequest& request) const;
   absl::Status RestoreFromStore();
@@ -61,6 +70,7 @@ class EngineImpl final : public Engine {
   bool IsIdle() const;
   void LeaveQueue(Sequence& sequence);
   bool EndRest(bool late);
+  std::future<Explanation> StartExplain(const std::shared_ptr<ExplainJob>& job);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
   bool SimilarityOn() const { return parts_.vectors != nullptr && parts_.embed != nullptr; }
   RetrievalMode ModeOf(const Sequence& s) const {

@@ -125,5 +125,31 @@ TEST(EngineCandidateTest, PromptThatComesTwiceAtOnceIsEmbeddedOnce) {
   EXPECT_EQ(harness.embeddings(), 1);
 }
 
+TEST(EngineCandidateTest, ExplanationNobodyWaitsForIsDropped) {
+  Gate embedding;
+  HarnessOptions options;
+  options.before_embed = [&] {
+    embedding.Pass();
+    return absl::OkStatus();
+  };
+  EngineHarness harness(options);
+  embedding.Close();
+  PendingReply first = harness.Submit(InMode(TextRequest("hello", 1), RetrievalMode::kSemantic));
+  embedding.AwaitWaiter();  // holds the only embedding thread
+  ExplainRequest request{.prompt = TextRequest("cot", 0).prompt, .prompt_text = "cot"};
+  request.is_cancelled = [] { return true; };
+  EXPECT_TRUE(absl::IsCancelled(harness.engine().Explain(request).status()));
+  request.is_cancelled = nullptr;
+  request.deadline = harness.clock().Monotonic();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(harness.engine().Explain(request).status()));
+  embedding.Open();
+  EXPECT_TRUE(first.reply.get().status.ok());
+  harness.Settle();
+  EXPECT_TRUE(harness.engine().Explain({.prompt = request.prompt, .prompt_text = "cot"}).ok());
+  EXPECT_EQ(harness.embeddings(), 2) << "none for the two that had given up";
+  harness.engine().Drain(absl::ZeroDuration());
+  EXPECT_TRUE(absl::IsUnavailable(harness.engine().Explain({.prompt = request.prompt}).status()));
+}
+
 }  // namespace
 }  // namespace reprise

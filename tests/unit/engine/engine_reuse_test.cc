@@ -220,7 +220,8 @@ TEST(EngineAccountTest, ExplainSaysWhatAReplyWouldHaveDone) {
   EngineHarness harness;
   harness.Run(TextRequest("the cat sat", 0));
   harness.Settle();
-  const ExplainRequest request{TextRequest("the cot sat", 0).prompt, "the cot sat"};
+  const ExplainRequest request{.prompt = TextRequest("the cot sat", 0).prompt,
+                               .prompt_text = "the cot sat"};
   const auto explanation = harness.engine().Explain(request);
   ASSERT_TRUE(explanation.ok()) << explanation.status();
   EXPECT_EQ(explanation->host_tokens, 5);

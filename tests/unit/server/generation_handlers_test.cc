@@ -39,6 +39,8 @@ class FakeEngine final : public Engine {
   void Cancel(SequenceId id) override { cancelled = id; }
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override {
     if (!refusal.ok()) return refusal;
+    if (request.is_cancelled()) return absl::CancelledError("cancelled");
+    explain_deadline = request.deadline;
     Explanation explanation;
     explanation.ideal_tokens = static_cast<int32_t>(request.prompt.size()) - 1;
     return explanation;
@@ -49,6 +51,7 @@ class FakeEngine final : public Engine {
 
   static constexpr SequenceId kId = 42;
   GenerateRequest submitted;
+  std::optional<absl::Duration> explain_deadline;
   std::atomic<SequenceId> cancelled{0};
 
  private:
@@ -119,7 +122,7 @@ TEST_F(GenerationHandlersTest, RefusalByTheEngineIsReturned) {
   wire::ExplainPromptRequest request;
   request.mutable_prompt()->set_text("hello");
   wire::ExplainPromptResponse response;
-  EXPECT_EQ(handlers_.ExplainPrompt(request, response), engine_.refusal);
+  EXPECT_EQ(handlers_.ExplainPrompt(call_, request, response), engine_.refusal);
 }
 
 TEST_F(GenerationHandlersTest, CancelledCallCancelsItsSequence) {
@@ -200,9 +203,23 @@ TEST_F(GenerationHandlersTest, ExplainPromptAsksWithTheTokenisedPrompt) {
   wire::ExplainPromptRequest request;
   request.mutable_prompt()->set_text("hello");
   wire::ExplainPromptResponse response;
-  ASSERT_TRUE(handlers_.ExplainPrompt(request, response).ok());
+  ASSERT_TRUE(handlers_.ExplainPrompt(call_, request, response).ok());
   EXPECT_EQ(response.prompt_token_count(), 5);
   EXPECT_EQ(response.ideal_token_count(), 4);
+}
+
+TEST_F(GenerationHandlersTest, ExplainPromptEndsWithItsCall) {
+  wire::ExplainPromptRequest request;
+  request.mutable_prompt()->set_text("hello");
+  wire::ExplainPromptResponse response;
+  call_.deadline = clock_.Monotonic() + absl::Seconds(9);
+  ASSERT_TRUE(handlers_.ExplainPrompt(call_, request, response).ok());
+  EXPECT_EQ(engine_.explain_deadline, call_.deadline);
+  call_.is_cancelled = [] { return true; };
+  EXPECT_TRUE(absl::IsCancelled(handlers_.ExplainPrompt(call_, request, response)));
+  clock_.Advance(absl::Seconds(9));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(handlers_.ExplainPrompt(call_, request, response)))
+      << "gRPC cancels a call whose deadline passes";
 }
 
 }  // namespace
