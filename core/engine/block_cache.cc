@@ -75,28 +75,14 @@ void BlockCache::Commit(absl::Span<const TokenId> ids, absl::Span<BlockId> block
     if (!whole && whole_blocks_only) return;
     // A partial block that a longer one already covers adds nothing.
     if (!whole && index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return;
-    if (const auto shorter = RemoveShorterLeaf(index_, parent, ids.subspan(0, at), slice)) {
-      const auto block = static_cast<BlockId>(*shorter);
+    if (const auto shorter = index_.FindShorterLeaf(parent, slice)) {  // superseded
+      const auto block = static_cast<BlockId>(*index_.Remove(*shorter));
       cached_[block] = false;
       if (pool_.references(block) > 1) --cached_in_use_;
       pool_.Release(block);
     }
     parent = Keep(parent, slice, blocks[at / kBlockTokens]);
   }
-}
-
-std::optional<uint64_t> RemoveShorterLeaf(PrefixIndex& index, PrefixIndex::NodeId parent,
-                                          absl::Span<const TokenId> prefix,
-                                          absl::Span<const TokenId> ids) {
-  std::vector<TokenId> path(prefix.begin(), prefix.end());
-  path.insert(path.end(), ids.begin(), ids.end());
-  const PrefixIndex::Match match = index.Find(path);
-  if (match.hits.empty()) return std::nullopt;
-  const PrefixIndex::Hit& last = match.hits.back();
-  const auto held = static_cast<int32_t>(index.ids(last.node).size());
-  const bool proper_beginning = index.parent(last.node) == parent && last.tokens == held &&
-                                held < static_cast<int32_t>(ids.size());
-  return proper_beginning ? index.Remove(last.node) : std::nullopt;
 }
 
 }  // namespace reprise

@@ -70,10 +70,4 @@ class BlockCache {
   Metrics* metrics_;
 };
 
-// Removes the leaf under `parent` that holds a proper beginning of `ids`, if
-// there is one, and returns its value: a longer entry supersedes it.
-std::optional<uint64_t> RemoveShorterLeaf(PrefixIndex& index, PrefixIndex::NodeId parent,
-                                          absl::Span<const TokenId> prefix,
-                                          absl::Span<const TokenId> ids);
-
 }  // namespace reprise

@@ -1,9 +1,5 @@
 #include "core/engine/disk_cache.h"
 
-#include <algorithm>
-
-#include "core/engine/block_cache.h"
-
 namespace reprise {
 
 const DiskCache::Entry& DiskCache::EntryOf(PrefixIndex::NodeId node) const {
@@ -23,23 +19,15 @@ DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
 std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& record) {
   if (by_key_.contains(record.key)) return std::vector<SegmentKey>();
   PrefixIndex::NodeId parent = PrefixIndex::kRoot;
-  std::vector<TokenId> prefix;
   if (record.start_position > 0) {
     const auto found = by_key_.find(record.parent);
     if (found == by_key_.end()) return std::nullopt;
     parent = entries_.at(found->second).node;
-    for (PrefixIndex::NodeId at = parent; at != PrefixIndex::kRoot; at = index_.parent(at)) {
-      const auto ids = index_.ids(at);
-      prefix.insert(prefix.begin(), ids.begin(), ids.end());
-    }
   }
   std::vector<SegmentKey> superseded;
-  if (const auto shorter = RemoveShorterLeaf(index_, parent, prefix, record.ids)) {
-    const auto entry = entries_.find(*shorter);
-    superseded.push_back(entry->second.record.key);
-    payload_bytes_ -= entry->second.record.payload_bytes;
-    by_key_.erase(entry->second.record.key);
-    entries_.erase(entry);
+  if (const auto shorter = index_.FindShorterLeaf(parent, record.ids)) {
+    superseded.push_back(EntryOf(*shorter).record.key);
+    Erase(*shorter);
   }
   const uint64_t number = next_number_++;
   const auto inserted = index_.Insert(parent, record.ids, number);

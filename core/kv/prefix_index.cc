@@ -91,6 +91,15 @@ std::optional<PrefixIndex::NodeId> PrefixIndex::FindChild(NodeId parent, Ids ids
   return found->second;
 }
 
+std::optional<PrefixIndex::NodeId> PrefixIndex::FindShorterLeaf(NodeId parent, Ids ids) const {
+  const Children& children = state_->nodes.at(parent).children;
+  const auto after = children.lower_bound(ids);  // a proper beginning stands before it
+  if (after == children.begin()) return std::nullopt;
+  const auto& [held, node] = *std::prev(after);
+  if (CommonPrefix(held, ids) < held.size() || !IsLeaf(node)) return std::nullopt;
+  return node;
+}
+
 PrefixIndex::Inserted PrefixIndex::Insert(NodeId parent, Ids ids, uint64_t value) {
   assert(!ids.empty() && ids.size() <= state_->node_tokens);
   assert(parent == kRoot || this->ids(parent).size() == state_->node_tokens);

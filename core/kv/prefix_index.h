@@ -48,6 +48,9 @@ class PrefixIndex {
   // The child of `parent` (kRoot or a full node) holding exactly `ids`, if any.
   std::optional<NodeId> FindChild(NodeId parent, absl::Span<const TokenId> ids) const;
 
+  // The leaf under `parent` that holds a proper beginning of `ids`, if any.
+  std::optional<NodeId> FindShorterLeaf(NodeId parent, absl::Span<const TokenId> ids) const;
+
   // Adds a child to kRoot or a full node; 1 <= ids.size() <= node_tokens. A child with the same ids
   // is kept and its id returned with `inserted` false (the value is not replaced).
   struct Inserted {

@@ -72,6 +72,31 @@ TEST(PrefixIndexTest, KeepsTheFirstValueOfTheSameIds) {
   EXPECT_EQ(index.total_tokens(), 4);
 }
 
+TEST(PrefixIndexTest, FindsTheLeafThatALongerEntrySupersedes) {
+  PrefixIndex index(4);
+  const NodeId whole = InsertChain(index, {1, 2, 3, 4}, 4, 7)[0];
+  const NodeId shorter = index.Insert(whole, {5, 6}, 8).node;
+  const NodeId aside = index.Insert(whole, {5, 7, 8}, 9).node;
+  struct Case {
+    const char* name;
+    NodeId parent;
+    Ids ids;
+    std::optional<NodeId> found;
+  };
+  const Case cases[] = {
+      {"longer by one", whole, {5, 6, 7}, shorter},
+      {"full", whole, {5, 7, 8, 0}, aside},
+      {"the same ids", whole, {5, 6}, std::nullopt},
+      {"a beginning of it", whole, {5}, std::nullopt},
+      {"parts inside it", whole, {5, 7, 9, 1}, std::nullopt},
+      {"comes before all", whole, {4, 6, 7}, std::nullopt},
+      {"under another parent", PrefixIndex::kRoot, {5, 6, 7}, std::nullopt},
+      {"no child", shorter, {1}, std::nullopt},
+      {"not a leaf", PrefixIndex::kRoot, {1, 2, 3, 4}, std::nullopt},
+  };
+  for (const Case& c : cases) EXPECT_EQ(index.FindShorterLeaf(c.parent, c.ids), c.found) << c.name;
+}
+
 TEST(PrefixIndexTest, FindChildIsExact) {
   PrefixIndex index(4);
   const auto node = index.Insert(PrefixIndex::kRoot, {1, 2, 3}, 7);
