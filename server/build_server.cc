@@ -143,6 +143,10 @@ absl::Status BuiltServer::Probe(const ServerConfig& config, ModelRunner& runner,
 
 absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, EngineParts& parts) {
   if (!cache.store().enabled()) return absl::OkStatus();
+  parts.on_event = [this](const EngineEvent& event) {
+    if (event.error.empty()) return logger_->Info(event.name);
+    logger_->Warning(event.name, {{"error", event.error}});
+  };
   RocksDbOptions options;
   options.path = cache.store().path();
   options.write_bytes_per_second = cache.store().write_bytes_per_second();

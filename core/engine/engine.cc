@@ -59,26 +59,17 @@ absl::Status EngineImpl::Start() {
   reader_ = std::make_unique<WorkerThread>();
   writer_ = std::make_unique<WorkerThread>();
   embedder_ = std::make_unique<WorkerThread>();
-  if (parts_.store != nullptr && !RestoreFromStore().ok()) {
-    StoreFailed(StoreFailure::kList);
-    SwitchStoreOff();
+  if (parts_.store != nullptr) {
+    StoreListing listing = ListStore();
+    const absl::Status listed = listing.status;
+    Adopt(std::move(listing));  // what could be read counts even then
+    if (!listed.ok()) {
+      StoreFailed(StoreFailure::kList, listed);
+      SwitchStoreOff(listed);
+    }
   }
   last_activity_ = Now();
   thread_ = std::thread([this] { Loop(); });
-  return absl::OkStatus();
-}
-
-absl::Status EngineImpl::RestoreFromStore() {
-  other_bytes_ = parts_.store->Stats().payload_bytes;
-  RETURN_IF_ERROR(
-      parts_.store->ForEachSegment(parts_.identity, [this](const SegmentRecord& record) {
-        other_bytes_ -= record.payload_bytes;
-        AddToDisk(record);
-      }));
-  RETURN_IF_ERROR(parts_.store->ForEachPrompt(parts_.identity, [this](PromptRecord prompt) {
-    prompts_.Restore(prompt.id, std::move(prompt.ids));
-  }));
-  EvictFromStore();  // the limit may have become smaller
   return absl::OkStatus();
 }
 
@@ -159,12 +150,14 @@ bool EngineImpl::TakeTasks(bool wait) {
 
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
-         embeddings_.empty() && !embedding_now_ && !vectors_changed_ && !saving_vectors_;
+         embeddings_.empty() && !embedding_now_ && (!vectors_changed_ || vectors_not_saved_) &&
+         !saving_vectors_ && !retrying_store_;
 }
 
 void EngineImpl::Loop() {
   while (TakeTasks(/*wait=*/!CanAdmit() && running_.empty() && copies_.empty())) {
     CheckEnded();
+    RetryStore();
     Admit();
     if (!running_.empty()) {
       last_activity_ = Now();

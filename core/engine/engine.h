@@ -45,18 +45,27 @@ struct EngineOptions {
   int64_t max_pending_write_bytes = int64_t{512} << 20;
   int64_t max_prompts = 100000;  // known to similarity search; the oldest give way
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
-  std::string vector_index_path;                       // saved here on flush; empty: not saved
-  bool exact = true;                                   // what replies say of exactness
+  // After this, a store that was switched off is tried again, and so is saving vectors.
+  absl::Duration retry_pause = absl::Minutes(1);
+  std::string vector_index_path;  // saved here on flush; empty: not saved
+  bool exact = true;              // what replies say of exactness
 };
 
 // Text to unit vector; called on the embedding thread only.
 using EmbedFunction = std::function<absl::StatusOr<std::vector<float>>(const std::string& text)>;
 
+// What an operator should know of, as a log line says it.
+struct EngineEvent {
+  std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved"
+  std::string error;  // empty when it is good news
+};
+
 struct EngineParts {
   std::unique_ptr<ModelRunner> runner;
-  std::unique_ptr<KvStore> store;        // null: the disk tier is off
-  std::unique_ptr<VectorIndex> vectors;  // null: no similarity search
-  EmbedFunction embed;                   // null: no similarity search
+  std::unique_ptr<KvStore> store;                    // null: the disk tier is off
+  std::unique_ptr<VectorIndex> vectors;              // null: no similarity search
+  EmbedFunction embed;                               // null: no similarity search
+  std::function<void(const EngineEvent&)> on_event;  // on the engine thread; null: nobody asks
   const Tokenizer* tokenizer = nullptr;
   Metrics* metrics = nullptr;
   const Clock* clock = nullptr;
@@ -103,7 +112,8 @@ struct CacheStats {
 class Engine {
  public:
   // Reads the store's records and prompts of `identity` and starts the threads.
-  // A store that fails to list is switched off with a warning in the metrics.
+  // A store that fails to list, or later again and again, is switched off: a metric, an
+  // event, and another try after a pause.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                         EngineParts parts);
   virtual ~Engine() = default;  // as Drain with no time left

@@ -57,9 +57,16 @@ class EngineImpl final : public Engine {
     std::promise<Explanation> explained;
   };
 
+  // What the store holds of this namespace.
+  struct StoreListing {
+    absl::Status status;
+    std::vector<SegmentRecord> segments;  // parents before children
+    std::vector<std::pair<uint64_t, std::vector<TokenId>>> prompts;
+    StoreStats stats;
+  };
+
   // engine.cc: the thread and its inbox.
   absl::Status CheckRequest(const GenerateRequest& request) const;
-  absl::Status RestoreFromStore();
   void Post(Task task);
   void Loop();
   bool TakeTasks(bool wait);
@@ -128,8 +135,12 @@ class EngineImpl final : public Engine {
   void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
   void ForgetOldPrompts();
   void SaveVectors();
-  void StoreFailed(StoreFailure failure);
-  void SwitchStoreOff();
+  void Tell(std::string event, const absl::Status& status = absl::OkStatus());
+  void StoreFailed(StoreFailure failure, const absl::Status& status);
+  void SwitchStoreOff(const absl::Status& status);
+  void RetryStore();
+  StoreListing ListStore();
+  void Adopt(StoreListing listing);
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
 
   const EngineOptions options_;
@@ -170,6 +181,9 @@ class EngineImpl final : public Engine {
   absl::Duration last_activity_;
   bool store_enabled_ = true;  // off after repeated failures
   int store_failures_ = 0;     // in a row
+  bool retrying_store_ = false;
+  absl::Duration retry_store_at_;    // while it is off
+  absl::Duration retry_vectors_at_;  // while the last save failed
   struct PendingEmbedding {
     std::vector<TokenId> ids;
     std::string text;
@@ -178,6 +192,7 @@ class EngineImpl final : public Engine {
   bool embedding_now_ = false;
   bool vectors_changed_ = false;
   bool saving_vectors_ = false;
+  bool vectors_not_saved_ = false;  // the last attempt failed
 
   // Declared last: they are joined before what they use goes away.
   std::unique_ptr<WorkerThread> reader_, writer_, embedder_;

@@ -87,7 +87,7 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
     pending_bytes_ -= record.payload_bytes;
   }
   if (!status.ok()) {
-    StoreFailed(StoreFailure::kWrite);
+    StoreFailed(StoreFailure::kWrite, status);
     return;
   }
   store_failures_ = 0;
@@ -128,9 +128,9 @@ void EngineImpl::EvictOtherIdentities() {
       parts_.metrics->SegmentsEvicted(evicted->segments, evicted->payload_bytes);
       return;
     }
-    Post([this, before] {
+    Post([this, before, status = evicted.status()] {
       other_bytes_ = before;  // tried again with the next write
-      StoreFailed(StoreFailure::kDelete);
+      StoreFailed(StoreFailure::kDelete, status);
     });
   });
 }
@@ -138,19 +138,72 @@ void EngineImpl::EvictOtherIdentities() {
 void EngineImpl::DeleteFromStore(std::vector<SegmentKey> keys) {
   if (keys.empty()) return;
   writer_->Post([this, keys = std::move(keys)] {
-    const bool deleted = parts_.store->DeleteSegments(keys).ok();
-    if (!deleted) Post([this] { StoreFailed(StoreFailure::kDelete); });
+    const absl::Status status = parts_.store->DeleteSegments(keys);
+    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kDelete, status); });
   });
 }
 
-void EngineImpl::StoreFailed(StoreFailure failure) {
-  parts_.metrics->StoreFailed(failure);
-  if (++store_failures_ >= kFailuresToSwitchOff) SwitchStoreOff();
+void EngineImpl::Tell(std::string event, const absl::Status& status) {
+  if (parts_.on_event) parts_.on_event({std::move(event), std::string(status.message())});
 }
 
-void EngineImpl::SwitchStoreOff() {
+void EngineImpl::StoreFailed(StoreFailure failure, const absl::Status& status) {
+  parts_.metrics->StoreFailed(failure);
+  if (++store_failures_ >= kFailuresToSwitchOff) SwitchStoreOff(status);
+}
+
+void EngineImpl::SwitchStoreOff(const absl::Status& status) {
+  if (!store_enabled_) return;
   store_enabled_ = false;
+  retry_store_at_ = Now() + options_.retry_pause;
   parts_.metrics->SetStoreGauges({});
+  Tell("store_switched_off", status);
+}
+
+// A store that was switched off counts as healed once it can be listed: that also
+// finds again what was forgotten when it could not be read.
+void EngineImpl::RetryStore() {
+  const bool off = parts_.store != nullptr && !store_enabled_;
+  if (!off || retrying_store_ || Now() < retry_store_at_) return;
+  retrying_store_ = true;
+  writer_->Post([this] {
+    auto listing = std::make_shared<StoreListing>(ListStore());
+    Post([this, listing] {
+      retrying_store_ = false;
+      retry_store_at_ = Now() + options_.retry_pause;
+      if (!listing->status.ok()) return StoreFailed(StoreFailure::kList, listing->status);
+      store_enabled_ = true;
+      store_failures_ = kFailuresToSwitchOff - 1;  // on trial: one more and it is off again
+      const StoreStats& stats = listing->stats;
+      parts_.metrics->SetStoreGauges(
+          {true, stats.segment_count, stats.payload_bytes, stats.disk_bytes});
+      Adopt(std::move(*listing));
+      Tell("store_switched_on");
+    });
+  });
+}
+
+EngineImpl::StoreListing EngineImpl::ListStore() {
+  StoreListing listing;
+  listing.stats = parts_.store->Stats();
+  listing.status = parts_.store->ForEachSegment(parts_.identity, [&](SegmentRecord record) {
+    listing.segments.push_back(std::move(record));
+  });
+  if (!listing.status.ok()) return listing;
+  listing.status = parts_.store->ForEachPrompt(parts_.identity, [&](PromptRecord prompt) {
+    listing.prompts.emplace_back(prompt.id, std::move(prompt.ids));
+  });
+  return listing;
+}
+
+void EngineImpl::Adopt(StoreListing listing) {
+  other_bytes_ = listing.stats.payload_bytes;
+  for (const SegmentRecord& record : listing.segments) {
+    other_bytes_ -= record.payload_bytes;
+    AddToDisk(record);
+  }
+  for (auto& [id, ids] : listing.prompts) prompts_.Restore(id, std::move(ids));
+  if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
 }
 
 void EngineImpl::QueueEmbedding(const Sequence& sequence) {
@@ -189,8 +242,8 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
   PromptRecord prompt{*id, parts_.identity, ids, embedding,
                       absl::ToUnixMillis(parts_.clock->Now())};
   writer_->Post([this, prompt = std::move(prompt)] {
-    const bool written = parts_.store->WritePrompt(prompt).ok();
-    if (!written) Post([this] { StoreFailed(StoreFailure::kWrite); });
+    const absl::Status status = parts_.store->WritePrompt(prompt);
+    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kWrite, status); });
   });
 }
 
@@ -200,22 +253,27 @@ void EngineImpl::ForgetOldPrompts() {
     parts_.vectors->Remove(id).IgnoreError();  // left behind, it is found and not known
     if (!StoreOn()) continue;
     writer_->Post([this, id] {
-      const bool deleted = parts_.store->DeletePrompt(parts_.identity, id).ok();
-      if (!deleted) Post([this] { StoreFailed(StoreFailure::kDelete); });
+      const absl::Status status = parts_.store->DeletePrompt(parts_.identity, id);
+      if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kDelete, status); });
     });
   }
 }
 
 void EngineImpl::SaveVectors() {
-  if (!vectors_changed_ || saving_vectors_) return;
+  if (saving_vectors_ || !(vectors_changed_ || vectors_not_saved_)) return;
+  if (vectors_not_saved_ && Now() < retry_vectors_at_) return;
   vectors_changed_ = false;
   if (options_.vector_index_path.empty()) return;
   saving_vectors_ = true;
   writer_->Post([this] {
-    const bool saved = parts_.vectors->Save(options_.vector_index_path).ok();
-    Post([this, saved] {
+    const absl::Status status = parts_.vectors->Save(options_.vector_index_path);
+    Post([this, status] {
       saving_vectors_ = false;
-      if (!saved) StoreFailed(StoreFailure::kWrite);
+      vectors_not_saved_ = !status.ok();
+      if (status.ok()) return;
+      // No fault of the store, from which the next start rebuilds the index.
+      retry_vectors_at_ = Now() + options_.retry_pause;
+      Tell("vector_index_not_saved", status);
     });
   });
 }

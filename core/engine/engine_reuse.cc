@@ -243,9 +243,9 @@ void EngineImpl::LearnFromLoad(const LoadResult& load) {
   }
   if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
   const bool unavailable = absl::IsUnavailable(load.status);
-  if (unavailable) StoreFailed(StoreFailure::kRead);
+  if (unavailable) StoreFailed(StoreFailure::kRead, load.status);
   // What is damaged or gone takes along what hangs below it. After a failed read
-  // it may be whole: it stays in the store for the next start.
+  // it may be whole: it stays in the store for the next listing.
   std::vector<SegmentKey> lost = disk_.Forget(load.records[load.payloads.size()].key);
   if (!unavailable) DeleteFromStore(std::move(lost));
 }

@@ -17,6 +17,7 @@ std::optional<uint64_t> PromptDirectory::Add(absl::Span<const TokenId> ids) {
 }
 
 void PromptDirectory::Restore(uint64_t id, std::vector<TokenId> ids) {
+  if (prompts_.contains(id) || by_ids_.contains(ids)) return;
   by_ids_[ids] = id;
   prompts_[id] = std::move(ids);
 }

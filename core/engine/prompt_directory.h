@@ -21,7 +21,7 @@ class PromptDirectory {
   // The new prompt's id, or nullopt when exactly these ids are known.
   std::optional<uint64_t> Add(absl::Span<const TokenId> ids);
 
-  // A prompt read back from the store.
+  // A prompt read back from the store; one whose id or ids are known stays out.
   void Restore(uint64_t id, std::vector<TokenId> ids);
 
   // Forgets the oldest prompt and returns its id; nullopt when there is none.

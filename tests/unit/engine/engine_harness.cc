@@ -59,6 +59,10 @@ void EngineHarness::Start() {
   parts.tokenizer = options_.tokenizer != nullptr ? options_.tokenizer : bytes_.get();
   parts.metrics = &metrics_;
   parts.clock = &clock_;
+  parts.on_event = [this](const EngineEvent& event) {
+    const std::lock_guard lock(events_mutex_);
+    events_.push_back(event.name);
+  };
   parts.identity = Identity();
   auto engine = Engine::Create(options_.engine, std::move(parts));
   if (!engine.ok()) throw std::runtime_error(std::string(engine.status().message()));
@@ -118,6 +122,11 @@ CacheStats EngineHarness::Settle() {
   engine_->GetCacheStats();  // wakes the engine: it need not sleep before it flushes
   if (!engine_->WaitUntilIdle(absl::Seconds(60))) throw std::runtime_error("never idle");
   return engine_->GetCacheStats();
+}
+
+std::vector<std::string> EngineHarness::events() const {
+  const std::lock_guard lock(events_mutex_);
+  return events_;
 }
 
 double EngineHarness::Metric(const std::string& name, const std::string& label) const {

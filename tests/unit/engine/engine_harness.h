@@ -9,6 +9,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,7 @@ class EngineHarness {
   KvStore& store() { return *store_; }
   VectorIndex& vectors() { return *vectors_; }  // the engine's
   int steps() const { return steps_; }
+  std::vector<std::string> events() const;  // names, in order
   int embeddings() const { return embeddings_; }
 
   // The sum over the label sets of a metric whose labels contain `label`.
@@ -89,6 +91,8 @@ class EngineHarness {
   HarnessOptions options_;
   std::unique_ptr<Tokenizer> bytes_;
   Metrics metrics_;
+  mutable std::mutex events_mutex_;
+  std::vector<std::string> events_;
   SimulatedClock clock_;
   Gate gate_;
   std::atomic<int> steps_{0};

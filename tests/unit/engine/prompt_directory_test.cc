@@ -29,6 +29,16 @@ TEST(PromptDirectoryTest, NewIdsComeAfterRestoredOnes) {
   EXPECT_EQ(prompts.Add(Ids{3}), 8u);
 }
 
+TEST(PromptDirectoryTest, RestoringReplacesNothingThatIsKnown) {
+  PromptDirectory prompts;
+  const uint64_t id = *prompts.Add(Ids{1, 2});
+  prompts.Restore(id, {9});
+  prompts.Restore(id + 1, {1, 2});
+  EXPECT_EQ(prompts.size(), 1u);
+  EXPECT_EQ(*prompts.Find(id), (Ids{1, 2}));
+  EXPECT_EQ(prompts.IdOf(Ids{1, 2}), id);
+}
+
 TEST(PromptDirectoryTest, ComparesANeighbourTokenByToken) {
   struct Case {
     const char* name;
