@@ -1,5 +1,8 @@
 #include "core/engine/disk_cache.h"
 
+#include <algorithm>
+#include <tuple>
+
 namespace reprise {
 
 const DiskCache::Entry& DiskCache::EntryOf(PrefixIndex::NodeId node) const {
@@ -77,7 +80,28 @@ void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix
     entry.record.last_used_unix_ms = now_unix_ms;
     ++entry.record.hit_count;
     index_.Touch(entry.node, ++tick_);
+    used_.insert(segment.key);
   }
+}
+
+std::vector<SegmentRecord> DiskCache::TakeUsed() {
+  std::vector<SegmentRecord> used;
+  for (const SegmentKey& key : used_) {
+    const auto found = by_key_.find(key);
+    if (found != by_key_.end()) used.push_back(entries_.at(found->second).record);
+  }
+  used_.clear();
+  return used;
+}
+
+void DiskCache::OrderByLastUse() {
+  std::vector<const Entry*> oldest_first;
+  for (const auto& [number, entry] : entries_) oldest_first.push_back(&entry);
+  std::sort(oldest_first.begin(), oldest_first.end(), [](const Entry* a, const Entry* b) {
+    return std::tie(a->record.last_used_unix_ms, a->node) <
+           std::tie(b->record.last_used_unix_ms, b->node);
+  });
+  for (const Entry* entry : oldest_first) index_.Touch(entry->node, ++tick_);
 }
 
 std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {

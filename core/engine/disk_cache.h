@@ -41,6 +41,13 @@ class DiskCache {
   // Marks the segments as used at `now_unix_ms`.
   void Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms);
 
+  // The records that were touched since the last call, as they are now.
+  std::vector<SegmentRecord> TakeUsed();
+
+  // Orders all segments by when their records say they were used last, as after
+  // adding them in another order.
+  void OrderByLastUse();
+
   // Records of the segments of `ids` that are neither stored nor being written.
   std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;
 
@@ -69,6 +76,7 @@ class DiskCache {
   absl::flat_hash_map<uint64_t, Entry> entries_;
   absl::flat_hash_map<SegmentKey, uint64_t> by_key_;
   absl::flat_hash_set<SegmentKey> writing_;
+  absl::flat_hash_set<SegmentKey> used_;  // since TakeUsed
   uint64_t next_number_ = 1;
   uint64_t tick_ = 0;
   int64_t payload_bytes_ = 0;

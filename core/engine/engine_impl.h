@@ -95,6 +95,7 @@ class EngineImpl final : public Engine {
   void LookUp(const SequencePtr& sequence);
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
+  void TouchOnDisk(const DiskCache::Match& disk, int32_t tokens);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
   void LearnFromLoad(const LoadResult& load);
@@ -125,6 +126,7 @@ class EngineImpl final : public Engine {
   void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks);
   void CopyOneSegment();
   void FlushWrites();
+  void SaveUsage();
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore();

@@ -66,7 +66,19 @@ void EngineImpl::CopyOneSegment() {
   if (writes_bytes_ >= kWriteBatchBytes) FlushWrites();
 }
 
+// Lets the next start evict in the order that holds now.
+void EngineImpl::SaveUsage() {
+  if (!StoreOn()) return;
+  std::vector<SegmentRecord> used = disk_.TakeUsed();
+  if (used.empty()) return;
+  writer_->Post([this, used = std::move(used)] {
+    const absl::Status status = parts_.store->UpdateUsage(used);
+    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kWrite, status); });
+  });
+}
+
 void EngineImpl::FlushWrites() {
+  SaveUsage();
   if (writes_.empty()) return;
   auto batch = std::make_shared<std::vector<SegmentWrite>>(std::move(writes_));
   writes_.clear();
@@ -202,6 +214,7 @@ void EngineImpl::Adopt(StoreListing listing) {
     other_bytes_ -= record.payload_bytes;
     AddToDisk(record);
   }
+  disk_.OrderByLastUse();
   for (auto& [id, ids] : listing.prompts) prompts_.Restore(id, std::move(ids));
   if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
 }

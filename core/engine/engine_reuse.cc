@@ -153,6 +153,7 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   reuse.predicted_prefill = plan.predicted_prefill;
   reuse.predicted_cold_prefill = plan.predicted_cold_prefill;
   if (!reuse.candidate_computed) KnownCandidate(*sequence);
+  TouchOnDisk(disk, std::max(plan.memory_tokens, plan.disk_tokens));
   sequence->looked_up = true;
   sequence->result.timings.lookup = Now() - sequence->lookup_started;
   if (plan.disk_tokens > plan.memory_tokens) {
@@ -161,6 +162,14 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
     reuse.host_tokens = plan.memory_tokens;
     BeginRunning(sequence, plan.memory_tokens);
   }
+}
+
+// What is reused from memory counts as used on disk too: it would be loaded next time.
+void EngineImpl::TouchOnDisk(const DiskCache::Match& disk, int32_t tokens) {
+  size_t used = 0;
+  while (used < disk.segments.size() && disk.segments[used].start_position < tokens) ++used;
+  disk_.Touch(absl::MakeConstSpan(disk.segments).subspan(0, used),
+              absl::ToUnixMillis(parts_.clock->Now()));
 }
 
 void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
@@ -174,7 +183,6 @@ void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
     const auto end = segment.start_position + static_cast<int32_t>(segment.ids.size());
     return end <= plan.memory_tokens || segment.start_position >= plan.disk_tokens;
   });
-  disk_.Touch(disk.segments, absl::ToUnixMillis(parts_.clock->Now()));
   sequence->load = std::make_shared<LoadAccount>();
   reader_->Post([this, sequence, plan, account = sequence->load,
                  segments = std::move(disk.segments)]() mutable {

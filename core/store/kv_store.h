@@ -112,9 +112,6 @@ class KvStore {
   virtual absl::Status ForEachPrompt(const Digest& identity,
                                      const std::function<void(PromptRecord)>& visit) = 0;
 
-  // Makes everything written so far durable.
-  virtual absl::Status Flush() = 0;
-
   virtual StoreStats Stats() const = 0;
 };
 

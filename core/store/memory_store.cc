@@ -109,8 +109,6 @@ class MemoryStore final : public KvStore {
     return absl::OkStatus();
   }
 
-  absl::Status Flush() override { return absl::OkStatus(); }
-
   StoreStats Stats() const override {
     const std::lock_guard lock(mutex_);
     StoreStats stats;

@@ -60,7 +60,6 @@ class RocksDbStore final : public KvStore {
   absl::Status DeletePrompt(const Digest& identity, uint64_t id) override;
   absl::Status ForEachPrompt(const Digest& identity,
                              const std::function<void(PromptRecord)>& visit) override;
-  absl::Status Flush() override;
   StoreStats Stats() const override;
 
  private:
@@ -337,11 +336,6 @@ absl::Status RocksDbStore::ForEachPrompt(const Digest& identity,
       ++corrupt_count_;
     }
   });
-}
-
-absl::Status RocksDbStore::Flush() {
-  RETURN_IF_ERROR(FromRocksDb(db_->FlushWAL(/*sync=*/true), "sync log"));
-  return FromRocksDb(db_->Flush(rocksdb::FlushOptions(), handles_[kSegments]), "flush segments");
 }
 
 StoreStats RocksDbStore::Stats() const {

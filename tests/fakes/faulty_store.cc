@@ -48,7 +48,6 @@ class FaultyStore final : public KvStore {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kListPrompts));
     return store_->ForEachPrompt(identity, visit);
   }
-  absl::Status Flush() override { return store_->Flush(); }
   StoreStats Stats() const override { return store_->Stats(); }
 
  private:

@@ -165,5 +165,31 @@ TEST_F(DiskCacheTest, EvictsLeastRecentlyUsedLeavesFirst) {
   EXPECT_EQ(cache_.size(), 0u);
 }
 
+TEST_F(DiskCacheTest, HandsOutEachUsedRecordOnceAndNoneThatIsForgotten) {
+  const auto keys = Store(Range(0, 128));
+  EXPECT_THAT(cache_.TakeUsed(), IsEmpty()) << "stored is not used";
+  for (const int64_t now : {5, 6}) cache_.Touch(cache_.Find(Range(0, 128)).segments, now);
+  cache_.Forget(keys[1]);
+  const std::vector<SegmentRecord> used = cache_.TakeUsed();
+  ASSERT_EQ(used.size(), 1u);
+  EXPECT_EQ(used[0].key, keys[0]);
+  EXPECT_EQ(used[0].last_used_unix_ms, 6);
+  EXPECT_EQ(used[0].hit_count, 2);
+  EXPECT_THAT(cache_.TakeUsed(), IsEmpty());
+}
+
+TEST_F(DiskCacheTest, EvictsByLastUseInWhateverOrderRecordsWereAdded) {
+  std::vector<SegmentKey> by_age(3);
+  for (const int64_t used : {1, 0, 2}) {
+    SegmentRecord record = cache_.Missing(Range(1000 * static_cast<TokenId>(used), 64))[0];
+    record.payload_bytes = kBytes;
+    record.last_used_unix_ms = used;
+    by_age[used] = record.key;
+    ASSERT_TRUE(cache_.Add(record).has_value());
+  }
+  cache_.OrderByLastUse();
+  EXPECT_EQ(cache_.EvictPast(0), by_age);
+}
+
 }  // namespace
 }  // namespace reprise

@@ -305,6 +305,29 @@ TEST(EngineStoreTest, WhatOtherIdentitiesLeftCountsAgainstTheLimitAndGoesFirst) 
   EXPECT_EQ(harness.Metric("reprise_store_evicted_segments_total"), 9);
 }
 
+TEST(EngineStoreTest, EvictionGoesOnByLastUseAfterARestartWhicheverTierWasHit) {
+  for (const bool from_memory : {true, false}) {
+    EngineHarness harness;
+    const auto prompt = [](uint32_t i) { return Letters(i, 64); };
+    for (uint32_t i = 0; i < 6; ++i) {
+      harness.Run(TextRequest(prompt(i), 0));
+      harness.Settle();
+    }
+    if (!from_memory) harness.Restart();
+    harness.clock().Advance(absl::Seconds(1));
+    for (const uint32_t used : {4, 1}) harness.Run(TextRequest(prompt(used), 0, kForce));
+    harness.Settle();
+    harness.Stop();
+    harness.options().engine.max_disk_bytes = 2 * 256;  // two full segments
+    harness.Start();
+    harness.Restart();
+    for (uint32_t i = 0; i < 6; ++i) {
+      const Reply reply = harness.Run(TextRequest(prompt(i), 0, CachePolicy::kReadOnly));
+      EXPECT_EQ(reply.result.reuse.disk_tokens, i == 4 || i == 1 ? 63 : 0) << i;
+    }
+  }
+}
+
 TEST(EngineStoreTest, UnreachableSegmentsAreRemovedAtTheStart) {
   EngineHarness harness;
   Store(harness, {Letters(1, 200), Letters(2, 64)});
