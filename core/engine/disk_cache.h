@@ -29,6 +29,9 @@ class DiskCache {
   };
   Match Find(absl::Span<const TokenId> ids) const;
 
+  // As Find(ids).tokens.
+  int32_t MatchedTokens(absl::Span<const TokenId> ids) const { return index_.Find(ids).tokens; }
+
   // Adds a record that is durable; records of tails it supersedes are returned
   // by key, to be deleted. A record without its parent is refused (nullopt): it
   // cannot be reached.

@@ -252,9 +252,8 @@ std::future<Explanation> EngineImpl::StartExplain(const std::shared_ptr<ExplainJ
   std::future<Explanation> explained = job->explained.get_future();
   embedder_->Post([this, job] {
     if (job->dead) return;
-    const auto embedding = RunEmbed(job->request.prompt_text);
-    Post([this, job, embedding] {
-      if (!job->dead) job->explained.set_value(ExplainNow(job->request, embedding));
+    FindNearest(job->request.prompt_text, [this, job](const absl::StatusOr<Nearest>& nearest) {
+      if (!job->dead) job->explained.set_value(ExplainNow(job->request, nearest));
     });
   });
   return explained;

@@ -43,7 +43,9 @@ struct EngineOptions {
   // Payload bytes on their way to the store, in memory until it has them: two seconds
   // of writing at the store's default cap. What comes on top is not written.
   int64_t max_pending_write_bytes = int64_t{512} << 20;
-  int64_t max_prompts = 100000;  // known to similarity search; the oldest give way
+  // Known to similarity search; the oldest give way. Tokens: four bytes each in memory.
+  int64_t max_prompts = 100000;
+  int64_t max_prompt_tokens = int64_t{16} << 20;
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
   // After this, a store that was switched off is tried again, and so is saving vectors.
   absl::Duration retry_pause = absl::Minutes(1);

@@ -57,6 +57,15 @@ class EngineImpl final : public Engine {
     std::promise<Explanation> explained;
   };
 
+  // An embedding and the cached prompts nearest to it.
+  struct Nearest {
+    std::vector<float> embedding;
+    std::vector<Neighbor> neighbors;
+    bool evicted = false;  // there were nearer ones whose KV is gone
+  };
+  // Runs on the engine thread.
+  using NearestTask = std::function<void(const absl::StatusOr<Nearest>&)>;
+
   // What the store holds of this namespace.
   struct StoreListing {
     absl::Status status;
@@ -90,11 +99,8 @@ class EngineImpl final : public Engine {
   bool CanAdmit() const;
   bool HasRoomFor(const Sequence& sequence) const;
   void StartLookup(const SequencePtr& sequence);
-  void Embed(const SequencePtr& sequence);
-  void KnownCandidate(Sequence& sequence);
   void LookUp(const SequencePtr& sequence);
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
-  int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
   void TouchOnDisk(const DiskCache::Match& disk, int32_t tokens);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
@@ -104,8 +110,23 @@ class EngineImpl final : public Engine {
                     const std::vector<uint8_t>& payload);
   void BeginRunning(const SequencePtr& sequence, int32_t tokens);
   absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
-  Explanation ExplainNow(const ExplainRequest& request,
-                         const absl::StatusOr<std::vector<float>>& embedding);
+  Explanation ExplainNow(const ExplainRequest& request, const absl::StatusOr<Nearest>& nearest);
+
+  // engine_similarity.cc: the vector index.
+  absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
+  void FindNearest(const std::string& text, const NearestTask& done);
+  void SearchNearest(Nearest nearest, const NearestTask& done);
+  void Embed(const SequencePtr& sequence);
+  int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
+  void KnownCandidate(Sequence& sequence);
+  bool IsIndexed(const std::vector<TokenId>& ids) const;
+  void QueueEmbedding(const Sequence& sequence);
+  void RunQueuedEmbedding();
+  void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
+  std::vector<uint64_t> ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors);
+  void ForgetOldPrompts();
+  void DeletePromptFromStore(uint64_t id);
+  void SaveVectors();
 
   // engine_step.cc: batches.
   void Step();
@@ -132,18 +153,12 @@ class EngineImpl final : public Engine {
   void EvictFromStore();
   void EvictOtherIdentities();
   void DeleteFromStore(std::vector<SegmentKey> keys);
-  void QueueEmbedding(const Sequence& sequence);
-  void RunQueuedEmbedding();
-  void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
-  void ForgetOldPrompts();
-  void SaveVectors();
   void Tell(std::string event, const absl::Status& status = absl::OkStatus());
   void StoreFailed(StoreFailure failure, const absl::Status& status);
   void SwitchStoreOff(const absl::Status& status);
   void RetryStore();
   StoreListing ListStore();
   void Adopt(StoreListing listing);
-  absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
 
   const EngineOptions options_;
   EngineParts parts_;

@@ -6,7 +6,6 @@ namespace reprise {
 namespace {
 
 constexpr int64_t kWriteBatchBytes = int64_t{16} << 20;
-constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
 constexpr int kFailuresToSwitchOff = 3;
 
 }  // namespace
@@ -216,79 +215,8 @@ void EngineImpl::Adopt(StoreListing listing) {
   }
   disk_.OrderByLastUse();
   for (auto& [id, ids] : listing.prompts) prompts_.Restore(id, std::move(ids));
-  if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
-}
-
-void EngineImpl::QueueEmbedding(const Sequence& sequence) {
-  if (!SimilarityOn() || prompts_.IdOf(sequence.request.prompt)) return;
-  if (sequence.embedding) {
-    AddPrompt(sequence.request.prompt, *sequence.embedding);
-    return;
-  }
-  if (embeddings_.size() >= kMaxPendingEmbeddings) embeddings_.pop_front();
-  embeddings_.push_back({sequence.request.prompt, sequence.request.prompt_text});
-}
-
-// While nothing else runs: an embedding must not slow a reply down.
-void EngineImpl::RunQueuedEmbedding() {
-  // A prompt that was queued twice is embedded once.
-  while (!embeddings_.empty() && prompts_.IdOf(embeddings_.front().ids)) embeddings_.pop_front();
-  if (embeddings_.empty() || embedding_now_) return;
-  embedding_now_ = true;
-  PendingEmbedding next = std::move(embeddings_.front());
-  embeddings_.pop_front();
-  embedder_->Post([this, next = std::move(next)] {
-    auto embedding = RunEmbed(next.text);
-    Post([this, ids = next.ids, embedding = std::move(embedding)] {
-      embedding_now_ = false;
-      if (embedding.ok()) AddPrompt(ids, *embedding);
-    });
-  });
-}
-
-void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding) {
-  const auto id = prompts_.Add(ids);
-  if (!id || !parts_.vectors->Add(*id, embedding).ok()) return;
-  vectors_changed_ = true;
   ForgetOldPrompts();
-  if (!StoreOn()) return;
-  PromptRecord prompt{*id, parts_.identity, ids, embedding,
-                      absl::ToUnixMillis(parts_.clock->Now())};
-  writer_->Post([this, prompt = std::move(prompt)] {
-    const absl::Status status = parts_.store->WritePrompt(prompt);
-    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kWrite, status); });
-  });
-}
-
-void EngineImpl::ForgetOldPrompts() {
-  while (static_cast<int64_t>(prompts_.size()) > options_.max_prompts) {
-    const uint64_t id = *prompts_.RemoveOldest();
-    parts_.vectors->Remove(id).IgnoreError();  // left behind, it is found and not known
-    if (!StoreOn()) continue;
-    writer_->Post([this, id] {
-      const absl::Status status = parts_.store->DeletePrompt(parts_.identity, id);
-      if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kDelete, status); });
-    });
-  }
-}
-
-void EngineImpl::SaveVectors() {
-  if (saving_vectors_ || !(vectors_changed_ || vectors_not_saved_)) return;
-  if (vectors_not_saved_ && Now() < retry_vectors_at_) return;
-  vectors_changed_ = false;
-  if (options_.vector_index_path.empty()) return;
-  saving_vectors_ = true;
-  writer_->Post([this] {
-    const absl::Status status = parts_.vectors->Save(options_.vector_index_path);
-    Post([this, status] {
-      saving_vectors_ = false;
-      vectors_not_saved_ = !status.ok();
-      if (status.ok()) return;
-      // No fault of the store, from which the next start rebuilds the index.
-      retry_vectors_at_ = Now() + options_.retry_pause;
-      Tell("vector_index_not_saved", status);
-    });
-  });
+  if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
 }
 
 }  // namespace reprise

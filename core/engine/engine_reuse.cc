@@ -48,65 +48,6 @@ void EngineImpl::StartLookup(const SequencePtr& sequence) {
   }
 }
 
-absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text) {
-  if (!SimilarityOn()) return absl::UnavailableError("similarity search is off");
-  const absl::Duration start = Now();
-  auto embedding = parts_.embed(text);
-  if (embedding.ok()) {
-    parts_.metrics->EmbeddingFinished(Now() - start);
-  } else {
-    parts_.metrics->EmbeddingFailed();
-  }
-  return embedding;
-}
-
-void EngineImpl::Embed(const SequencePtr& sequence) {
-  sequence->state = SequenceState::kEmbedding;
-  waiting_.push_back(sequence);
-  embedder_->Post([this, sequence] {
-    auto embedding = RunEmbed(sequence->request.prompt_text);
-    Post([this, sequence, embedding = std::move(embedding)] {
-      if (sequence->state != SequenceState::kEmbedding) return;  // ended meanwhile
-      waiting_.remove(sequence);
-      if (embedding.ok()) sequence->embedding = *embedding;
-      LookUp(sequence);
-    });
-  });
-}
-
-// How many tokens SEMANTIC retrieval may reuse: no more than the deepest
-// candidate of the vector index shares with the prompt.
-int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
-  Reuse& reuse = sequence.result.reuse;
-  if (!sequence.embedding) {
-    snapshot.miss_reason = MissReason::kEmbeddingFailed;
-    return 0;
-  }
-  reuse.candidate_computed = true;
-  snapshot.miss_reason = MissReason::kNoCandidate;
-  const auto neighbors = parts_.vectors->Search(*sequence.embedding, options_.semantic_top_k);
-  if (!neighbors.ok()) return 0;
-  int32_t limit = 0;
-  for (const Neighbor& neighbor : *neighbors) {
-    const auto candidate = prompts_.Compare(neighbor, sequence.request.prompt);
-    if (!candidate) continue;
-    if (!reuse.candidate) {
-      reuse.candidate = candidate;
-      snapshot.miss_reason = MissReason::kDiverges;
-    }
-    const auto whole = static_cast<int32_t>(prompts_.Find(neighbor.id)->size());
-    if (options_.require_full_prefix && candidate->common_tokens < whole) {
-      snapshot.full_prefix_refused = true;
-    } else if (candidate->common_tokens > limit) {
-      limit = candidate->common_tokens;
-      reuse.candidate = candidate;
-      snapshot.miss_reason = MissReason::kEvicted;  // should no tier hold it
-    }
-  }
-  if (limit > 0) snapshot.full_prefix_refused = false;
-  return limit;
-}
-
 ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match& disk) {
   const std::vector<TokenId>& prompt = sequence.request.prompt;
   ReuseSnapshot snapshot;
@@ -128,15 +69,6 @@ ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match
     if (needed) snapshot.load_bytes += segment.payload_bytes;
   }
   return snapshot;
-}
-
-// HYBRID: a prompt that is cached itself is its own nearest, which needs no embedding.
-void EngineImpl::KnownCandidate(Sequence& sequence) {
-  if (ModeOf(sequence) != RetrievalMode::kHybrid || !sequence.looks_up()) return;
-  const auto id = prompts_.IdOf(sequence.request.prompt);
-  if (!id) return;
-  sequence.result.reuse.candidate_computed = true;
-  sequence.result.reuse.candidate = prompts_.Compare({*id, 1.0f}, sequence.request.prompt);
 }
 
 void EngineImpl::LookUp(const SequencePtr& sequence) {
@@ -329,11 +261,15 @@ void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
 }
 
 Explanation EngineImpl::ExplainNow(const ExplainRequest& request,
-                                   const absl::StatusOr<std::vector<float>>& embedding) {
+                                   const absl::StatusOr<Nearest>& nearest) {
   GenerateRequest asked;
   asked.prompt = request.prompt;
   Sequence probe(0, std::move(asked), {}, parts_.tokenizer);
-  if (embedding.ok()) probe.embedding = *embedding;
+  if (nearest.ok()) {
+    probe.embedding = nearest->embedding;
+    probe.neighbors = nearest->neighbors;
+    probe.nearest_evicted = nearest->evicted;
+  }
   DiskCache::Match disk;
   if (StoreOn()) disk = disk_.Find(request.prompt);
   const ReuseSnapshot snapshot = SnapshotFor(probe, disk);
@@ -349,12 +285,10 @@ Explanation EngineImpl::ExplainNow(const ExplainRequest& request,
   explanation.reason = plan.reason;
   explanation.predicted_cold_prefill = plan.predicted_cold_prefill;
   explanation.predicted_warm_prefill = plan.predicted_prefill + plan.predicted_load;
-  if (!embedding.ok()) return explanation;
-  const auto neighbors = parts_.vectors->Search(*embedding, 1);
-  if (neighbors.ok() && !neighbors->empty()) {
-    explanation.nearest = prompts_.Compare(neighbors->front(), request.prompt);
-    if (explanation.nearest) explanation.nearest_ids = *prompts_.Find(neighbors->front().id);
-  }
+  if (!nearest.ok() || nearest->neighbors.empty()) return explanation;
+  const Neighbor& first = nearest->neighbors.front();
+  explanation.nearest = prompts_.Compare(first, request.prompt);
+  if (explanation.nearest) explanation.nearest_ids = *prompts_.Find(first.id);
   return explanation;
 }
 

@@ -11,28 +11,36 @@ int32_t CommonPrefixTokens(absl::Span<const TokenId> a, absl::Span<const TokenId
 
 std::optional<uint64_t> PromptDirectory::Add(absl::Span<const TokenId> ids) {
   if (IdOf(ids)) return std::nullopt;
-  const uint64_t id = prompts_.empty() ? 1 : prompts_.rbegin()->first + 1;
+  const uint64_t id = next_id_;
   Restore(id, std::vector<TokenId>(ids.begin(), ids.end()));
   return id;
 }
 
 void PromptDirectory::Restore(uint64_t id, std::vector<TokenId> ids) {
   if (prompts_.contains(id) || by_ids_.contains(ids)) return;
-  by_ids_[ids] = id;
-  prompts_[id] = std::move(ids);
+  next_id_ = std::max(next_id_, id + 1);
+  total_tokens_ += static_cast<int64_t>(ids.size());
+  const std::vector<TokenId>& kept = prompts_[id] = std::move(ids);
+  by_ids_[kept] = id;
+}
+
+void PromptDirectory::Remove(uint64_t id) {
+  const auto found = prompts_.find(id);
+  if (found == prompts_.end()) return;
+  total_tokens_ -= static_cast<int64_t>(found->second.size());
+  by_ids_.erase(found->second);
+  prompts_.erase(found);
 }
 
 std::optional<uint64_t> PromptDirectory::RemoveOldest() {
   if (prompts_.empty()) return std::nullopt;
-  const auto oldest = prompts_.begin();
-  const uint64_t id = oldest->first;
-  by_ids_.erase(oldest->second);
-  prompts_.erase(oldest);
+  const uint64_t id = prompts_.begin()->first;
+  Remove(id);
   return id;
 }
 
 std::optional<uint64_t> PromptDirectory::IdOf(absl::Span<const TokenId> ids) const {
-  const auto found = by_ids_.find(std::vector<TokenId>(ids.begin(), ids.end()));
+  const auto found = by_ids_.find(ids);
   if (found == by_ids_.end()) return std::nullopt;
   return found->second;
 }

@@ -24,6 +24,8 @@ class PromptDirectory {
   // A prompt read back from the store; one whose id or ids are known stays out.
   void Restore(uint64_t id, std::vector<TokenId> ids);
 
+  void Remove(uint64_t id);
+
   // Forgets the oldest prompt and returns its id; nullopt when there is none.
   std::optional<uint64_t> RemoveOldest();
 
@@ -37,10 +39,13 @@ class PromptDirectory {
   std::optional<Candidate> Compare(const Neighbor& neighbor, absl::Span<const TokenId> ids) const;
 
   size_t size() const { return prompts_.size(); }
+  int64_t total_tokens() const { return total_tokens_; }
 
  private:
   std::map<uint64_t, std::vector<TokenId>> prompts_;
-  absl::flat_hash_map<std::vector<TokenId>, uint64_t> by_ids_;
+  absl::flat_hash_map<absl::Span<const TokenId>, uint64_t> by_ids_;  // views of prompts_
+  uint64_t next_id_ = 1;                                             // an id is never given twice
+  int64_t total_tokens_ = 0;
 };
 
 // Tokens that both begin with.

@@ -70,6 +70,8 @@ struct Sequence {
   std::vector<TokenId> banned;  // never sampled (ignore_eos)
 
   std::optional<std::vector<float>> embedding;  // of the prompt, once made
+  std::vector<Neighbor> neighbors;              // SEMANTIC: the nearest cached prompts
+  bool nearest_evicted = false;                 // nearer ones were, whose KV is gone
 
   IncrementalDetokenizer detokenizer;
   StopMatcher stops;

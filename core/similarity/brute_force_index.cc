@@ -42,6 +42,11 @@ class BruteForceIndex final : public VectorIndex {
     return neighbors;
   }
 
+  bool Contains(uint64_t id) const override {
+    const std::shared_lock lock(mutex_);
+    return vectors_.contains(id);
+  }
+
   std::vector<uint64_t> Ids() const override {
     const std::shared_lock lock(mutex_);
     std::vector<uint64_t> ids;

@@ -73,6 +73,11 @@ class FaissIndex final : public VectorIndex {
     }
   }
 
+  bool Contains(uint64_t id) const override {
+    absl::ReaderMutexLock lock(&mutex_);
+    return ids_.contains(id);
+  }
+
   std::vector<uint64_t> Ids() const override {
     absl::ReaderMutexLock lock(&mutex_);
     return {ids_.begin(), ids_.end()};

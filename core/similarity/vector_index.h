@@ -33,6 +33,7 @@ class VectorIndex {
   virtual absl::StatusOr<std::vector<Neighbor>> Search(absl::Span<const float> query,
                                                        int count) const = 0;
 
+  virtual bool Contains(uint64_t id) const = 0;
   virtual std::vector<uint64_t> Ids() const = 0;  // ascending
   virtual int64_t size() const = 0;
   virtual int dimensions() const = 0;

@@ -151,5 +151,96 @@ TEST(EngineCandidateTest, ExplanationNobodyWaitsForIsDropped) {
   EXPECT_TRUE(absl::IsUnavailable(harness.engine().Explain({.prompt = request.prompt}).status()));
 }
 
+TEST(EngineCandidateTest, PromptsGiveWayToTheLimitOnAllTheirTokensAlsoAfterARestart) {
+  HarnessOptions options;
+  options.engine.max_prompt_tokens = 100;
+  EngineHarness harness(options);
+  for (int i = 0; i < 5; ++i) {
+    harness.Run(TextRequest(Letters(i, 40), 0));
+    EXPECT_LE(harness.Settle().prompt_count, 2);
+  }
+  EXPECT_EQ(harness.Settle().vector_count, 2);
+  harness.options().engine.max_prompt_tokens = 50;
+  harness.Restart();
+  EXPECT_EQ(harness.Settle().prompt_count, 1);
+}
+
+// The nearest to what is asked shares no beginning with it and has lost its KV; the
+// next is a beginning of it.
+TEST(EngineCandidateTest, EvictedNeighbourGivesWayToOneThatCanBeReused) {
+  HarnessOptions options;
+  options.with_store = false;
+  options.num_blocks = 20;
+  EngineHarness harness(options);
+  const std::string asked = Letters(1, 48), evicted(asked.rbegin(), asked.rend());
+  for (const std::string& prompt : {evicted, asked.substr(0, 40)}) {
+    harness.Run(TextRequest(prompt, 0));
+    harness.Settle();
+  }
+  const auto free = static_cast<int>(harness.Settle().host_free_block_count);
+  harness.Run(TextRequest(Letters(2, (free + 3) * kBlockTokens), 0, CachePolicy::kBypass));
+  ASSERT_EQ(harness.Metric("reprise_host_evicted_blocks_total"), 3);
+  const Reply reply = harness.Run(InMode(TextRequest(asked, 0), RetrievalMode::kSemantic));
+  EXPECT_EQ(reply.result.usage.cached_tokens, 40);
+  ASSERT_TRUE(reply.result.reuse.candidate);
+  EXPECT_EQ(reply.result.reuse.candidate->common_tokens, 40);
+  EXPECT_EQ(harness.Settle().vector_count, 2) << "the evicted one is forgotten";
+  EXPECT_EQ(harness.Settle().prompt_count, 2);
+}
+
+TEST(EngineCandidateTest, SemanticMissOnAnEvictedPromptSaysSo) {
+  HarnessOptions options;
+  options.with_store = false;
+  options.num_blocks = 13;
+  EngineHarness harness(options);
+  const GenerateRequest request = InMode(TextRequest(Letters(6, 40), 0), RetrievalMode::kSemantic);
+  harness.Run(request);
+  harness.Run(TextRequest(Letters(7, 190), 0, CachePolicy::kBypass));
+  EXPECT_EQ(harness.Run(request).result.reuse.miss_reason, MissReason::kEvicted);
+  EXPECT_EQ(harness.Run(request).result.usage.cached_tokens, 39);
+}
+
+TEST(EngineCandidateTest, PromptsOfAStoreThatIsOffForNowAreNotForgotten) {
+  EngineHarness harness;
+  const GenerateRequest request = InMode(TextRequest(Letters(6, 40), 0), RetrievalMode::kSemantic);
+  harness.Run(request);
+  harness.Settle();
+  harness.faults().Fail(StoreOperation::kListSegments, 1);
+  harness.Restart();
+  harness.RestoreVectors();
+  harness.Run(
+      InMode(TextRequest(Letters(6, 41), 0, CachePolicy::kReadOnly), RetrievalMode::kSemantic));
+  EXPECT_EQ(harness.Settle().vector_count, 1);
+  harness.clock().Advance(harness.options().engine.retry_pause);
+  harness.Settle();
+  EXPECT_EQ(harness.Run(request).result.usage.cached_tokens, 39);
+}
+
+TEST(EngineCandidateTest, LostVectorComesBackWithItsPrompt) {
+  EngineHarness harness;
+  for (const RetrievalMode mode : {RetrievalMode::kHybrid, RetrievalMode::kSemantic}) {
+    const GenerateRequest request = InMode(TextRequest(Letters(3, 40), 0), mode);
+    harness.Run(request);
+    ASSERT_EQ(harness.Settle().vector_count, 1);
+    ASSERT_TRUE(harness.vectors().Remove(harness.vectors().Ids()[0]).ok());
+    harness.Run(request);
+    EXPECT_EQ(harness.Settle().vector_count, 1);
+    EXPECT_EQ(harness.Settle().prompt_count, 1);
+  }
+}
+
+TEST(EngineCandidateTest, SlowSearchHoldsUpNoOtherRequest) {
+  EngineHarness harness;
+  harness.Run(TextRequest("the cat sat", 0));
+  harness.Settle();
+  harness.search_gate().Close();
+  PendingReply searching =
+      harness.Submit(InMode(TextRequest("the cat sat down", 1), RetrievalMode::kSemantic));
+  harness.search_gate().AwaitWaiter();
+  EXPECT_TRUE(harness.Run(TextRequest("another", 5)).status.ok());
+  harness.search_gate().Open();
+  EXPECT_EQ(searching.reply.get().result.usage.cached_tokens, 11);
+}
+
 }  // namespace
 }  // namespace reprise

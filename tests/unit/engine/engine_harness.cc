@@ -15,6 +15,34 @@
 #include "tests/fakes/scripted_runner.h"
 
 namespace reprise {
+namespace {
+
+// An index whose searches pass a gate, as slow as a test likes.
+class GatedIndex final : public VectorIndex {
+ public:
+  explicit GatedIndex(Gate* gate) : gate_(gate) {}
+
+  absl::Status Add(uint64_t id, absl::Span<const float> vector) override {
+    return index_->Add(id, vector);
+  }
+  absl::Status Remove(uint64_t id) override { return index_->Remove(id); }
+  absl::StatusOr<std::vector<Neighbor>> Search(absl::Span<const float> query,
+                                               int count) const override {
+    gate_->Pass();
+    return index_->Search(query, count);
+  }
+  bool Contains(uint64_t id) const override { return index_->Contains(id); }
+  std::vector<uint64_t> Ids() const override { return index_->Ids(); }
+  int64_t size() const override { return index_->size(); }
+  int dimensions() const override { return index_->dimensions(); }
+  absl::Status Save(const std::string& path) const override { return index_->Save(path); }
+
+ private:
+  Gate* const gate_;
+  const std::unique_ptr<VectorIndex> index_ = CreateBruteForceIndex(kLetterDimensions);
+};
+
+}  // namespace
 
 EngineHarness::EngineHarness(HarnessOptions options)
     : options_(std::move(options)), bytes_(CreateByteTokenizer()), store_(CreateMemoryStore()) {
@@ -23,6 +51,7 @@ EngineHarness::EngineHarness(HarnessOptions options)
 
 EngineHarness::~EngineHarness() {
   gate_.Open();
+  search_gate_.Open();
   faults_->OpenGates();
 }
 
@@ -48,7 +77,7 @@ void EngineHarness::Start() {
   parts.runner = CreateScriptedRunner(runner);
   if (options_.with_store) parts.store = CreateFaultyStore(store_, faults_);
   if (options_.with_similarity) {
-    parts.vectors = CreateBruteForceIndex(kLetterDimensions);
+    parts.vectors = std::make_unique<GatedIndex>(&search_gate_);
     vectors_ = parts.vectors.get();
     parts.embed = [this](const std::string& text) -> absl::StatusOr<std::vector<float>> {
       if (options_.before_embed) RETURN_IF_ERROR(options_.before_embed());

@@ -80,6 +80,7 @@ class EngineHarness {
   StoreFaults& faults() { return *faults_; }
   KvStore& store() { return *store_; }
   VectorIndex& vectors() { return *vectors_; }  // the engine's
+  Gate& search_gate() { return search_gate_; }  // before each search of it
   int steps() const { return steps_; }
   std::vector<std::string> events() const;  // names, in order
   int embeddings() const { return embeddings_; }
@@ -94,7 +95,7 @@ class EngineHarness {
   mutable std::mutex events_mutex_;
   std::vector<std::string> events_;
   SimulatedClock clock_;
-  Gate gate_;
+  Gate gate_, search_gate_;
   std::atomic<int> steps_{0};
   std::atomic<int> embeddings_{0};
   std::shared_ptr<KvStore> store_;

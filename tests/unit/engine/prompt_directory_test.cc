@@ -39,6 +39,24 @@ TEST(PromptDirectoryTest, RestoringReplacesNothingThatIsKnown) {
   EXPECT_EQ(prompts.IdOf(Ids{1, 2}), id);
 }
 
+TEST(PromptDirectoryTest, RemovedPromptIsUnknownAndItsIdIsNotGivenAgain) {
+  PromptDirectory prompts;
+  const uint64_t first = *prompts.Add(Ids{1, 2}), second = *prompts.Add(Ids{3, 4, 5});
+  EXPECT_EQ(prompts.total_tokens(), 5);
+  prompts.Remove(second);
+  prompts.Remove(second);
+  EXPECT_EQ(prompts.total_tokens(), 2);
+  EXPECT_EQ(prompts.IdOf(Ids{3, 4, 5}), std::nullopt);
+  EXPECT_EQ(prompts.Find(second), nullptr);
+  const auto again = prompts.Add(Ids{3, 4, 5});
+  ASSERT_TRUE(again);
+  EXPECT_GT(*again, second);
+  EXPECT_EQ(prompts.RemoveOldest(), first);
+  EXPECT_EQ(prompts.RemoveOldest(), again);
+  EXPECT_EQ(prompts.RemoveOldest(), std::nullopt);
+  EXPECT_EQ(prompts.total_tokens(), 0);
+}
+
 TEST(PromptDirectoryTest, ComparesANeighbourTokenByToken) {
   struct Case {
     const char* name;

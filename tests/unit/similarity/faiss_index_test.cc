@@ -75,6 +75,7 @@ TEST_F(FaissIndexTest, AnswersAsBruteForceThroughAddsReplacementsAndRemovals) {
       ASSERT_TRUE(oracle_->Remove(id).ok());
     }
     ASSERT_EQ(index_->Ids(), oracle_->Ids());
+    for (uint64_t id = 0; id < 3; ++id) EXPECT_EQ(index_->Contains(id), oracle_->Contains(id));
     ASSERT_EQ(index_->size(), oracle_->size());
     ExpectSame(*index_, CoarseVector(random), static_cast<int>(random() % 20));
   }
