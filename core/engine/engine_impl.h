@@ -158,7 +158,7 @@ class EngineImpl final : public Engine {
   void SwitchStoreOff(const absl::Status& status);
   void RetryStore();
   StoreListing ListStore();
-  void Adopt(StoreListing listing);
+  void Adopt(StoreListing&& listing);
 
   const EngineOptions options_;
   EngineParts parts_;

@@ -207,7 +207,7 @@ EngineImpl::StoreListing EngineImpl::ListStore() {
   return listing;
 }
 
-void EngineImpl::Adopt(StoreListing listing) {
+void EngineImpl::Adopt(StoreListing&& listing) {
   other_bytes_ = listing.stats.payload_bytes;
   for (const SegmentRecord& record : listing.segments) {
     other_bytes_ -= record.payload_bytes;
