@@ -71,8 +71,9 @@ void EngineImpl::SaveUsage() {
   std::vector<SegmentRecord> used = disk_.TakeUsed();
   if (used.empty()) return;
   writer_->Post([this, used = std::move(used)] {
-    const absl::Status status = parts_.store->UpdateUsage(used);
-    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kWrite, status); });
+    absl::Status status = parts_.store->UpdateUsage(used);
+    if (status.ok()) return;
+    Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kWrite, status); });
   });
 }
 
@@ -84,10 +85,12 @@ void EngineImpl::FlushWrites() {
   writes_bytes_ = 0;
   writing_segments_ += static_cast<int64_t>(batch->size());
   writer_->Post([this, batch] {
-    const absl::Status status = parts_.store->WriteSegments(*batch);
+    absl::Status status = parts_.store->WriteSegments(*batch);
     std::vector<SegmentRecord> records;
     for (SegmentWrite& write : *batch) records.push_back(std::move(write.record));
-    Post([this, records = std::move(records), status] { WritesDone(records, status); });
+    Post([this, records = std::move(records), status = std::move(status)] {
+      WritesDone(records, status);
+    });
   });
 }
 
@@ -149,8 +152,9 @@ void EngineImpl::EvictOtherIdentities() {
 void EngineImpl::DeleteFromStore(std::vector<SegmentKey> keys) {
   if (keys.empty()) return;
   writer_->Post([this, keys = std::move(keys)] {
-    const absl::Status status = parts_.store->DeleteSegments(keys);
-    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kDelete, status); });
+    absl::Status status = parts_.store->DeleteSegments(keys);
+    if (status.ok()) return;
+    Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kDelete, status); });
   });
 }
 

@@ -146,8 +146,9 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
   PromptRecord prompt{*id, parts_.identity, ids, embedding,
                       absl::ToUnixMillis(parts_.clock->Now())};
   writer_->Post([this, prompt = std::move(prompt)] {
-    const absl::Status status = parts_.store->WritePrompt(prompt);
-    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kWrite, status); });
+    absl::Status status = parts_.store->WritePrompt(prompt);
+    if (status.ok()) return;
+    Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kWrite, status); });
   });
 }
 
@@ -184,8 +185,9 @@ void EngineImpl::ForgetOldPrompts() {
 void EngineImpl::DeletePromptFromStore(uint64_t id) {
   if (!StoreOn()) return;
   writer_->Post([this, id] {
-    const absl::Status status = parts_.store->DeletePrompt(parts_.identity, id);
-    if (!status.ok()) Post([this, status] { StoreFailed(StoreFailure::kDelete, status); });
+    absl::Status status = parts_.store->DeletePrompt(parts_.identity, id);
+    if (status.ok()) return;
+    Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kDelete, status); });
   });
 }
 
@@ -196,8 +198,8 @@ void EngineImpl::SaveVectors() {
   if (options_.vector_index_path.empty()) return;
   saving_vectors_ = true;
   writer_->Post([this] {
-    const absl::Status status = parts_.vectors->Save(options_.vector_index_path);
-    Post([this, status] {
+    absl::Status status = parts_.vectors->Save(options_.vector_index_path);
+    Post([this, status = std::move(status)] {
       saving_vectors_ = false;
       vectors_not_saved_ = !status.ok();
       if (status.ok()) return;
