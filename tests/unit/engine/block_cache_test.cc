@@ -3,27 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
 #include <random>
+
+#include "tests/unit/engine/token_ids.h"
 
 namespace reprise {
 namespace {
 
 using testing::ElementsAre;
 
-using Ids = std::vector<TokenId>;
 using Blocks = std::vector<BlockId>;
-
-Ids Range(TokenId first, int count) {
-  Ids ids(count);
-  std::iota(ids.begin(), ids.end(), first);
-  return ids;
-}
-
-Ids Joined(Ids a, const Ids& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 class BlockCacheTest : public testing::Test {
  protected:

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
+#include "tests/unit/engine/token_ids.h"
 
 namespace reprise {
 namespace {
@@ -12,20 +12,7 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
 
-using Ids = std::vector<TokenId>;
-
 constexpr int64_t kBytes = 100;  // of every segment
-
-Ids Range(TokenId first, int count) {
-  Ids ids(count);
-  std::iota(ids.begin(), ids.end(), first);
-  return ids;
-}
-
-Ids Joined(Ids a, const Ids& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 class DiskCacheTest : public testing::Test {
  protected:
