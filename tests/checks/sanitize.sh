@@ -8,7 +8,7 @@ docker/setup/configure.sh "$preset"
 echo "== Building build/$preset"
 cmake --build "build/$preset" -j "${JOBS:-$(nproc)}"
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-export TSAN_OPTIONS=halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=1:suppressions=$PWD/tests/checks/tsan.supp
 skip=slow
 # ThreadSanitizer does not see the locks inside the packaged abseil, gRPC and spdlog, and would
 # report races that are none.
