@@ -1,9 +1,7 @@
-// Causal attention over paged keys and values. Scores of a tile are a product
-// with the transposed keys; every query's values add up in order of position,
-// whichever of the two loops takes them.
+// Causal attention over paged keys and values. Keys and values lie in their blocks
+// as the products' weights do (kv_pool.h), so scores and sums of values are products
+// of the queries with them, in order of position whatever the tile.
 #pragma once
-
-#include <type_traits>
 
 #include "core/model/rows-inl.h"
 
@@ -11,49 +9,45 @@ namespace reprise {
 namespace REPRISE_KERNELS_NAME {
 namespace {
 
-constexpr float kMasked = -1e30f;  // exp of it is exactly zero
-constexpr size_t kKeyPanel = kPanelColumns;
-constexpr size_t kValuePanel = 64;  // keys whose values are widened at a time
-// With fewer queries, widening the values first costs more than it saves.
-constexpr size_t kFewQueries = 4;
+constexpr float kMasked = -1e30f;   // exp of it is exactly zero
+constexpr size_t kFewQueries = 4;   // take more vectors at a time, to hide latencies
+constexpr size_t kRowsAhead = 8;    // of queries fetched before they are read
+constexpr size_t kBlocksAhead = 4;  // fetched before they are read
+constexpr size_t kFewVectors = kWide ? 4 : 2;
+static_assert(kAttentionPadding % (kFewVectors * kLanes) == 0);
 
 // See AttentionScratchFloats.
 struct TileScratch {
   explicit TileScratch(const AttentionTile& t)
       : queries(t.rows * t.group),
-        keys(RoundUp(t.first_position + t.rows, kKeyPanel)),
-        padded_dim(RoundUp(t.head_dim, kPanelColumns)),
-        panel(t.scratch),
-        query(panel + kValuePanel * padded_dim),
-        sums(query + queries * padded_dim),
-        inverse(sums + queries * padded_dim),
+        keys(RoundUp(t.first_position + t.rows, kAttentionPadding)),
+        padded_dim(RoundUp(t.head_dim, kAttentionPadding)),
+        query(t.scratch),
+        scaled(query + queries * padded_dim),
+        inverse(scaled + padded_dim),
         scores(inverse + RoundUp(queries, 16)) {}
 
   size_t queries;     // row-major: [rows][group]
-  size_t keys;        // padded to whole panels
-  size_t padded_dim;  // to whole panels
-  float* panel;       // transposed keys [head_dim][kKeyPanel] or values [kValuePanel][padded_dim]
+  size_t keys;        // padded
+  size_t padded_dim;  // padded
   float* query;       // [queries] prepared rows
-  float* sums;        // [queries][padded_dim]
+  float* scaled;      // [padded_dim], one row before it is prepared
   float* inverse;     // [queries], of the softmax's denominator
-  float* scores;      // [queries][keys]
+  float* scores;      // [queries][keys], then the weights of the values
 };
 
-HWY_INLINE V LoadKv(const float* from) { return hn::LoadU(D(), from); }
-HWY_INLINE V LoadKv(const hwy::float16_t* from) {
-  return LoadFloat16(reinterpret_cast<const uint8_t*>(from));
+// Keys that query `q` of the tile sees: [FirstKey, EndKey).
+HWY_INLINE size_t EndKey(const AttentionTile& t, size_t q) {
+  return t.first_position + q / t.group + 1;
 }
-HWY_INLINE V LoadKv(const uint16_t* from) {
-  return LoadBfloat16(reinterpret_cast<const uint8_t*>(from));
+HWY_INLINE size_t FirstKey(const AttentionTile& t, size_t q) {
+  const size_t end = EndKey(t, q);
+  return t.window > 0 && end > t.window ? end - t.window : 0;
 }
-
-// The first `count` lanes, the others zero.
-template <typename Kv>
-HWY_INLINE V LoadFirstKv(const Kv* from, size_t count) {
-  if (count >= kLanes) return LoadKv(from);
-  alignas(64) Kv lanes[kLanes] = {};
-  std::memcpy(lanes, from, count * sizeof(Kv));
-  return LoadKv(lanes);
+// Where the loops over keys start: before it no query of the tile sees any. Weights of
+// zero there leave sums as they are, so that rows do not depend on their tile.
+HWY_INLINE size_t FirstBlockKey(const AttentionTile& t) {
+  return FirstKey(t, 0) / kBlockTokens * kBlockTokens;
 }
 
 // Blocks lie far apart, so the hardware does not foresee the next one.
@@ -61,233 +55,203 @@ HWY_INLINE void PrefetchBlock(const uint8_t* block, size_t bytes) {
   for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
 }
 
-// from[kBlockTokens][width] words to to[width][kKeyPanel], in squares of four.
-void Transpose(const uint32_t* from, size_t width, uint32_t* to) {
-  for (size_t j = 0; j < kBlockTokens; j += 4) {
-    const uint32_t* rows = from + j * width;
-    size_t i = 0;
-#if HWY_TARGET != HWY_SCALAR
-    const hn::FixedTag<uint32_t, 4> d;
-    const hn::FixedTag<uint64_t, 2> d64;
-    for (; i + 4 <= width; i += 4) {
-      const auto a = hn::LoadU(d, rows + i);
-      const auto b = hn::LoadU(d, rows + width + i);
-      const auto c = hn::LoadU(d, rows + 2 * width + i);
-      const auto e = hn::LoadU(d, rows + 3 * width + i);
-      const auto ab = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
-      const auto ce = hn::BitCast(d64, hn::InterleaveLower(d, c, e));
-      const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
-      const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
-      uint32_t* square = to + i * kKeyPanel + j;
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab, ce)), d, square);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab, ce)), d, square + kKeyPanel);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d,
-                 square + 2 * kKeyPanel);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d,
-                 square + 3 * kKeyPanel);
-    }
-#endif
-    for (; i < width; ++i) {
-      for (size_t r = 0; r < 4; ++r) to[i * kKeyPanel + j + r] = rows[r * width + i];
+// Scores of `kRows` queries from `q` on against kVecs vectors of keys from `key` on.
+template <typename Kv, size_t kVecs, size_t kRows>
+HWY_INLINE void ScoreTile(const AttentionTile& t, const TileScratch& s, size_t q, size_t key) {
+  StepOperands<kVecs> from;
+  from.x = reinterpret_cast<const uint8_t*>(s.query + q * s.padded_dim);
+  from.x_stride = s.padded_dim * sizeof(float);
+  from.w_step = kBlockTokens * Kv::kColumnBytes;
+  const size_t last = (t.first_position + t.rows - 1) / kBlockTokens;
+  for (size_t v = 0; v < kVecs; ++v) {
+    // Past the last block lies nothing; what is computed there is not read.
+    const size_t column = key + v * kLanes;
+    from.w[v] = t.key_blocks[HWY_MIN(column / kBlockTokens, last)] +
+                column % kBlockTokens * Kv::kColumnBytes;
+  }
+  V sum[kRows][kVecs];
+  ZeroSums(sum);
+  AddSteps<Kv>(from, (t.head_dim + Kv::kDepth - 1) / Kv::kDepth, sum);
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t v = 0; v < kVecs; ++v) {
+      hn::StoreU(sum[r][v], D(), s.scores + (q + r) * s.keys + key + v * kLanes);
     }
   }
 }
 
-// Keys of one block into half a panel: pairs of bf16 as they are, others as fp32.
-template <typename Kv>
-HWY_INLINE void PackKeys(const uint8_t* block, size_t head_dim, float* to) {
-  auto* words = reinterpret_cast<uint32_t*>(to);
-  if constexpr (sizeof(Kv) == sizeof(float)) {
-    return Transpose(reinterpret_cast<const uint32_t*>(block), head_dim, words);
-  }
-  const auto* from = reinterpret_cast<const Kv*>(block);
-  for (size_t j = 0; j < kBlockTokens; ++j) {
-    for (size_t i = 0; i < head_dim; i += kLanes) {
-      alignas(64) float lanes[kLanes];
-      hn::Store(LoadFirstKv(from + j * head_dim + i, head_dim - i), D(), lanes);
-      for (size_t n = 0; n < kLanes && i + n < head_dim; ++n)
-        to[(i + n) * kKeyPanel + j] = lanes[n];
-    }
-  }
-}
-
-// Scores of all queries against every key, masked past each row's own position
-// as far as whole vectors are read.
-// kPairs: bf16 keys whose transposed pairs are a bf16 weight panel.
-template <typename Kv, bool kPairs>
+// Scores of all queries against every key that one of them sees.
+template <typename Kv, size_t kVecs, size_t kRows>
 void ScoreKeys(const AttentionTile& t, const TileScratch& s) {
-  using Weights = std::conditional_t<kPairs, Bf16Weights, Fp32Weights>;
-  PanelProduct product;
-  product.x = reinterpret_cast<const uint8_t*>(s.query);
-  product.x_stride = s.padded_dim * sizeof(float);
-  product.rows = s.queries;
-  product.depth = t.head_dim;
-  product.panel = reinterpret_cast<const uint8_t*>(s.panel);
-  product.y_stride = s.keys;
-  product.columns = kKeyPanel;
   const size_t end = t.first_position + t.rows;
-  const size_t block_bytes = kBlockTokens * t.head_dim * sizeof(Kv);
-  for (size_t first = 0; first < end; first += kKeyPanel) {
-    for (size_t key = first; key < first + kKeyPanel && key < end; key += kBlockTokens) {
-      const uint8_t* block = t.key_blocks[key / kBlockTokens];
-      if (key + kKeyPanel < end) {
-        PrefetchBlock(t.key_blocks[(key + kKeyPanel) / kBlockTokens], block_bytes);
-      }
-      if constexpr (kPairs) {
-        Transpose(reinterpret_cast<const uint32_t*>(block), t.head_dim / 2,
-                  reinterpret_cast<uint32_t*>(s.panel) + (key - first));
-      } else {
-        PackKeys<Kv>(block, t.head_dim, s.panel + (key - first));
-      }
+  const size_t block_bytes = kBlockTokens * t.head_dim * Kv::kColumnBytes / Kv::kDepth;
+  constexpr size_t kKeys = kVecs * kLanes;
+  for (size_t key = FirstBlockKey(t); key < end; key += kKeys) {
+    for (size_t next = RoundUp(key + kKeys, kBlockTokens); next < HWY_MIN(key + 2 * kKeys, end);
+         next += kBlockTokens) {
+      PrefetchBlock(t.key_blocks[next / kBlockTokens], block_bytes);
     }
-    product.y = s.scores + first;
-    MultiplyFloatPanel<Weights>(product);
-  }
-  for (size_t q = 0; q < s.queries; ++q) {
-    float* scores = s.scores + q * s.keys;
-    const size_t visible = t.first_position + q / t.group + 1;
-    for (size_t j = visible; j < RoundUp(visible, kLanes); ++j) scores[j] = kMasked;
+    ForEachRowTile<kRows>(s.queries, [&]<size_t kTileRows>(Rows<kTileRows>, size_t q) {
+      if (key < EndKey(t, q + kTileRows - 1)) ScoreTile<Kv, kVecs, kTileRows>(t, s, q, key);
+    });
   }
 }
 
-// exp(score - largest) in place over [0, visible); returns one over their sum.
-float Softmax(float* scores, size_t visible) {
+// Turns the scores of query `q` into exp(score - largest), the weights of its values;
+// returns one over their sum. The weights of keys that it does not see are zero.
+template <typename Kv>
+float Softmax(const AttentionTile& t, const TileScratch& s, size_t q) {
   const D d;
-  const size_t end = RoundUp(visible, kLanes);  // past it all is masked
+  float* scores = s.scores + q * s.keys;
+  const size_t first = FirstBlockKey(t), end = RoundUp(EndKey(t, q), kBlockTokens);
+  for (size_t j = first; j < FirstKey(t, q); ++j) scores[j] = kMasked;
+  for (size_t j = EndKey(t, q); j < end; ++j) scores[j] = kMasked;
   V largest = hn::Set(d, kMasked);
-  for (size_t j = 0; j < end; j += kLanes) largest = hn::Max(largest, hn::LoadU(d, scores + j));
+  for (size_t j = first; j < end; j += kLanes) largest = hn::Max(largest, hn::LoadU(d, scores + j));
   largest = hn::MaxOfLanes(d, largest);
   V sum = hn::Zero(d);
-  for (size_t j = 0; j < end; j += kLanes) {
+  for (size_t j = first; j < end; j += kLanes) {
     const V e = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + j), largest));
-    hn::StoreU(e, d, scores + j);
+    Kv::StoreInput(e, j, scores);
     sum = hn::Add(sum, e);
   }
   return 1.0f / hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
-// Adds `keys` widened values to a tile of queries; `weights` is at the first of them.
-template <size_t kRows>
-HWY_INLINE void AddValueTile(const TileScratch& s, const float* weights, size_t keys, float* sums) {
-  for (size_t i = 0; i < s.padded_dim; i += kTileColumns) {
-    V sum[kRows][kVectors];
-#pragma GCC unroll 16
-    for (size_t r = 0; r < kRows; ++r) {
-      for (size_t v = 0; v < kVectors; ++v) {
-        sum[r][v] = hn::LoadU(D(), sums + r * s.padded_dim + i + v * kLanes);
-      }
+// Some queries' weights, and the columns of the values that they are for.
+struct ValueOperands {
+  const float* weights;  // [queries][stride]
+  size_t stride;
+  size_t column;
+};
+
+// Adds the values of keys from `key` to `end`, both whole steps.
+template <typename Kv, size_t kRows, size_t kVecs>
+HWY_INLINE void AddValues(const AttentionTile& t, const ValueOperands& operands, size_t key,
+                          size_t end, V (&sum)[kRows][kVecs]) {
+  StepOperands<kVecs> from;
+  from.x_stride = operands.stride * sizeof(float);
+  from.w_step = t.head_dim * Kv::kColumnBytes;
+  while (key < end) {
+    const size_t stop = HWY_MIN(end, (key / kBlockTokens + 1) * kBlockTokens);
+    // With many queries the next tile finds the values in cache.
+    if (const size_t ahead = key + kBlocksAhead * kBlockTokens;
+        kRows <= kFewQueries && ahead < end) {
+      PrefetchBlock(t.value_blocks[ahead / kBlockTokens], kBlockTokens / Kv::kDepth * from.w_step);
     }
-    for (size_t j = 0; j < keys; ++j) {
-      V value[kVectors];
-      for (size_t v = 0; v < kVectors; ++v) {
-        value[v] = hn::LoadU(D(), s.panel + j * s.padded_dim + i + v * kLanes);
-      }
-#pragma GCC unroll 16
-      for (size_t r = 0; r < kRows; ++r) {
-        const V weight = hn::Set(D(), weights[r * s.keys + j]);
-        for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(weight, value[v], sum[r][v]);
-      }
+    from.x =
+        reinterpret_cast<const uint8_t*>(operands.weights) + key / Kv::kDepth * Kv::kInputBytes;
+    const uint8_t* block =
+        t.value_blocks[key / kBlockTokens] + key % kBlockTokens / Kv::kDepth * from.w_step;
+    for (size_t v = 0; v < kVecs; ++v) {
+      from.w[v] = block + (operands.column + v * kLanes) * Kv::kColumnBytes;
     }
-#pragma GCC unroll 16
-    for (size_t r = 0; r < kRows; ++r) {
-      for (size_t v = 0; v < kVectors; ++v) {
-        hn::StoreU(sum[r][v], D(), sums + r * s.padded_dim + i + v * kLanes);
-      }
+    AddSteps<Kv>(from, (stop - key) / Kv::kDepth, sum);
+    key = stop;
+  }
+}
+
+// Adds the last key of an odd number, where a step holds two. The other one may hold
+// anything, NaN included.
+template <typename Kv, size_t kVecs>
+HWY_INLINE void AddLastValue(const AttentionTile& t, const ValueOperands& operands, size_t key,
+                             V (&sum)[1][kVecs]) {
+  if constexpr (Kv::kDepth > 1) {
+    const auto weight = Kv::Broadcast(reinterpret_cast<const uint8_t*>(operands.weights) +
+                                      key / Kv::kDepth * Kv::kInputBytes);
+    const uint8_t* from =
+        t.value_blocks[key / kBlockTokens] +
+        (key % kBlockTokens / Kv::kDepth * t.head_dim + operands.column) * Kv::kColumnBytes;
+    for (size_t v = 0; v < kVecs; ++v) {
+      const auto value = Kv::FirstOnly(Kv::Load(from + v * kLanes * Kv::kColumnBytes));
+      sum[0][v] = Kv::MulAdd(weight, value, sum[0][v]);
     }
   }
 }
 
-// Values of the keys [0, end), which every query sees.
-template <typename Kv>
-void AddSharedValues(const AttentionTile& t, const TileScratch& s, size_t end) {
-  for (size_t first = 0; first < end; first += kValuePanel) {
-    const size_t keys = HWY_MIN(kValuePanel, end - first);
-    for (size_t j = 0; j < keys; ++j) {
-      const size_t key = first + j;
-      const auto* from = reinterpret_cast<const Kv*>(t.value_blocks[key / kBlockTokens]) +
-                         key % kBlockTokens * t.head_dim;
-      for (size_t i = 0; i < t.head_dim; i += kLanes) {
-        hn::StoreU(LoadFirstKv(from + i, t.head_dim - i), D(), s.panel + j * s.padded_dim + i);
-      }
-    }
-    ForEachRowTile<kFloatRows>(s.queries, [&]<size_t kRows>(Rows<kRows>, size_t q) {
-      AddValueTile<kRows>(s, s.scores + q * s.keys + first, keys, s.sums + q * s.padded_dim);
-    });
+// Adds what query `q` alone sees from `key` on to its sums, and writes them out.
+template <typename Kv, size_t kVecs>
+HWY_NOINLINE void FinishValues(const AttentionTile& t, const TileScratch& s, size_t q, size_t key,
+                               size_t column, const float* sums) {
+  V sum[1][kVecs];
+  for (size_t v = 0; v < kVecs; ++v) sum[0][v] = hn::LoadU(D(), sums + v * kLanes);
+  const ValueOperands operands = {s.scores + q * s.keys, s.keys, column};
+  const size_t end = EndKey(t, q), steps_end = end / Kv::kDepth * Kv::kDepth;
+  AddValues<Kv>(t, operands, key, steps_end, sum);
+  if (steps_end < end) AddLastValue<Kv>(t, operands, steps_end, sum);
+  const V inverse = hn::Set(D(), s.inverse[q]);
+  float* out = t.out + q / t.group * t.out_stride + q % t.group * t.head_dim + column;
+  for (size_t v = 0; v < kVecs; ++v) {
+    if (column + v * kLanes >= t.head_dim) return;
+    StoreFirst(hn::Mul(sum[0][v], inverse), out + v * kLanes,
+               HWY_MIN(kLanes, t.head_dim - column - v * kLanes));
   }
 }
 
-// Values of the keys [first, visible) for dims [i, i + kWidth vectors) of one
-// query. Slots past its own position may hold anything, NaN included.
-template <typename Kv, size_t kWidth>
-HWY_INLINE void AddOwnColumns(const AttentionTile& t, const float* weights, size_t first,
-                              size_t visible, size_t i, float* sums) {
-  V sum[kWidth];
-  for (size_t v = 0; v < kWidth; ++v) sum[v] = hn::LoadU(D(), sums + i + v * kLanes);
-  for (size_t j = first; j < visible; ++j) {
-    const auto* from = reinterpret_cast<const Kv*>(t.value_blocks[j / kBlockTokens]) +
-                       j % kBlockTokens * t.head_dim + i;
-    if (j % kBlockTokens == 0 && j + kBlockTokens < visible) {
-      PrefetchBlock(t.value_blocks[j / kBlockTokens + 1], kBlockTokens * t.head_dim * sizeof(Kv));
-    }
-    const V weight = hn::Set(D(), weights[j]);
-    for (size_t v = 0; v < kWidth; ++v) {
-      const V value = kWidth > 1 ? LoadKv(from + v * kLanes) : LoadFirstKv(from, t.head_dim - i);
-      sum[v] = hn::MulAdd(weight, value, sum[v]);
-    }
+// Vectors of columns from `column` on of `kRows` queries from `q` on: the keys that all
+// of them see together, then each its own.
+template <typename Kv, size_t kVecs, size_t kRows>
+HWY_INLINE void ValueTile(const AttentionTile& t, const TileScratch& s, size_t q, size_t column) {
+  V sum[kRows][kVecs];
+  ZeroSums(sum);
+  const size_t first = FirstBlockKey(t);
+  const size_t shared = HWY_MAX(first, EndKey(t, q) / Kv::kDepth * Kv::kDepth);
+  AddValues<Kv>(t, {s.scores + q * s.keys, s.keys, column}, first, shared, sum);
+  alignas(64) float sums[kRows][kVecs * kLanes];
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t v = 0; v < kVecs; ++v) hn::Store(sum[r][v], D(), sums[r] + v * kLanes);
   }
-  for (size_t v = 0; v < kWidth; ++v) hn::StoreU(sum[v], D(), sums + i + v * kLanes);
+  for (size_t r = 0; r < kRows; ++r) {
+    FinishValues<Kv, kVecs>(t, s, q + r, shared, column, sums[r]);
+  }
 }
 
-template <typename Kv>
-void AddOwnValues(const AttentionTile& t, const float* weights, size_t first, size_t visible,
-                  float* sums) {
-  constexpr size_t kWidth = 4;  // vectors at once, to hide the latency of the chain
-  size_t i = 0;
-  for (; i + kWidth * kLanes <= t.head_dim; i += kWidth * kLanes) {
-    AddOwnColumns<Kv, kWidth>(t, weights, first, visible, i, sums);
-  }
-  for (; i < t.head_dim; i += kLanes) AddOwnColumns<Kv, 1>(t, weights, first, visible, i, sums);
+template <typename Kv, size_t kVecs, size_t kRows>
+void SumValues(const AttentionTile& t, const TileScratch& s) {
+  ForEachRowTile<kRows>(s.queries, [&]<size_t kTileRows>(Rows<kTileRows>, size_t q) {
+    size_t column = 0;
+    for (; column + kVecs * kLanes <= t.head_dim; column += kVecs * kLanes) {
+      ValueTile<Kv, kVecs, kTileRows>(t, s, q, column);
+    }
+    for (; column < t.head_dim; column += kLanes) ValueTile<Kv, 1, kTileRows>(t, s, q, column);
+  });
 }
 
 template <typename Kv>
 void AttendOf(const AttentionTile& t) {
   const TileScratch s(t);
-  constexpr bool kBfloat16 = std::is_same_v<Kv, uint16_t>;
-  const bool pairs = kBfloat16 && t.head_dim % 2 == 0;
-  const InputFormat input = pairs ? Bf16Weights::kInput : InputFormat::kFloat32;
   for (size_t q = 0; q < s.queries; ++q) {
     const float* from = t.q + q / t.group * t.q_stride + q % t.group * t.head_dim;
-    float* scaled = s.sums;  // free until the values
-    for (size_t i = 0; i < t.head_dim; ++i) scaled[i] = from[i] * t.scale;
-    PrepareRow(input, scaled, t.head_dim, reinterpret_cast<uint8_t*>(s.query + q * s.padded_dim));
+    // Rows lie pages apart.
+    PrefetchBlock(reinterpret_cast<const uint8_t*>(from + kRowsAhead * t.q_stride),
+                  t.head_dim * sizeof(float));
+    for (size_t i = 0; i < t.head_dim; ++i) s.scaled[i] = from[i] * t.scale;
+    PrepareRow(Kv::kInput, s.scaled, t.head_dim,
+               reinterpret_cast<uint8_t*>(s.query + q * s.padded_dim));
   }
-  if (pairs) {
-    ScoreKeys<Kv, kBfloat16>(t, s);
+  const bool few = s.queries <= kFewQueries;
+  if (few) {
+    ScoreKeys<Kv, kFewVectors, kFewQueries>(t, s);
   } else {
-    ScoreKeys<Kv, false>(t, s);
+    ScoreKeys<Kv, kVectors, kFloatRows>(t, s);
   }
-  std::memset(s.sums, 0, s.queries * s.padded_dim * sizeof(float));
-  const size_t shared = s.queries < kFewQueries ? 0 : t.first_position + 1;
-  for (size_t q = 0; q < s.queries; ++q) {
-    s.inverse[q] = Softmax(s.scores + q * s.keys, t.first_position + q / t.group + 1);
-  }
-  AddSharedValues<Kv>(t, s, shared);
-  for (size_t q = 0; q < s.queries; ++q) {
-    float* sums = s.sums + q * s.padded_dim;
-    AddOwnValues<Kv>(t, s.scores + q * s.keys, shared, t.first_position + q / t.group + 1, sums);
-    float* out = t.out + q / t.group * t.out_stride + q % t.group * t.head_dim;
-    for (size_t i = 0; i < t.head_dim; ++i) out[i] = sums[i] * s.inverse[q];
+  for (size_t q = 0; q < s.queries; ++q) s.inverse[q] = Softmax<Kv>(t, s, q);
+  if (few) {
+    SumValues<Kv, kFewVectors, kFewQueries>(t, s);
+  } else {
+    SumValues<Kv, kVectors, kFloatRows>(t, s);
   }
 }
 
 void Attend(const AttentionTile& t) {
   switch (t.kv_dtype) {
     case Dtype::kFloat32:
-      return AttendOf<float>(t);
+      return AttendOf<Fp32Weights>(t);
     case Dtype::kBfloat16:
-      return AttendOf<uint16_t>(t);
+      return AttendOf<Bf16Weights>(t);
     case Dtype::kFloat16:
-      return AttendOf<hwy::float16_t>(t);
+      return AttendOf<Fp16Weights>(t);
   }
 }
 

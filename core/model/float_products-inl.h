@@ -14,6 +14,7 @@ constexpr size_t kFloatRows = kWide ? 12 : 6;
 // of each column, kInputBytes of each row.
 struct Fp32Weights {
   static constexpr size_t kDepth = 1, kColumnBytes = 4, kInputBytes = 4;
+  static constexpr InputFormat kInput = InputFormat::kFloat32;
   using Weight = V;
   using Input = V;
   static HWY_INLINE Weight Load(const uint8_t* from) {
@@ -23,6 +24,10 @@ struct Fp32Weights {
     return hn::Set(D(), BitsToFloat(static_cast<uint32_t>(LoadWord(from))));
   }
   static HWY_INLINE V MulAdd(Input x, Weight w, V sum) { return hn::MulAdd(x, w, sum); }
+  // Writes kLanes values of an input row, the first being its k-th.
+  static HWY_INLINE void StoreInput(V values, size_t k, float* row) {
+    hn::StoreU(values, D(), row + k);
+  }
 };
 
 struct Fp16Weights : Fp32Weights {
@@ -42,6 +47,13 @@ struct Bf16Weights {
   }
   static HWY_INLINE V MulAdd(Input x, Weight w, V sum) {
     return V{_mm512_dpbf16_ps(sum.raw, (__m512bh)w, (__m512bh)x)};
+  }
+  static HWY_INLINE Weight FirstOnly(Weight w) {
+    return _mm512_and_si512(w, _mm512_set1_epi32(0xffff));
+  }
+  static HWY_INLINE void StoreInput(V values, size_t k, float* row) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(values.raw);
+    std::memcpy(reinterpret_cast<uint8_t*>(row) + k * 2, &rounded, sizeof(rounded));
   }
 };
 #else
@@ -65,34 +77,58 @@ struct Bf16Weights {
   static HWY_INLINE V MulAdd(const Input& x, const Weight& w, V sum) {
     return hn::MulAdd(x.second, w.second, hn::MulAdd(x.first, w.first, sum));
   }
+  static HWY_INLINE Weight FirstOnly(const Weight& w) { return {w.first, hn::Zero(D())}; }
+  static HWY_INLINE void StoreInput(V values, size_t k, float* row) {
+    Fp32Weights::StoreInput(values, k, row);
+  }
 };
 #endif
 
-template <size_t kRows, typename Weights>
-HWY_INLINE void MultiplyFloatTile(const PanelProduct& p, size_t row, size_t column) {
-  V sum[kRows][kVectors];
+// What consecutive steps along k read: rows x_stride apart and vectors of columns,
+// each at its own place, w_step bytes a step.
+template <size_t kVecs>
+struct StepOperands {
+  const uint8_t* x;
+  size_t x_stride;
+  const uint8_t* w[kVecs];
+  size_t w_step;
+};
+
+template <size_t kRows, size_t kVecs>
+HWY_INLINE void ZeroSums(V (&sum)[kRows][kVecs]) {
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r) {
-    for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(D());
+    for (size_t v = 0; v < kVecs; ++v) sum[r][v] = hn::Zero(D());
   }
-  const uint8_t* x = p.x + row * p.x_stride;
-  const uint8_t* w = p.panel + column * Weights::kColumnBytes;
-  const size_t steps = (p.depth + Weights::kDepth - 1) / Weights::kDepth;
+}
+
+template <typename Weights, size_t kRows, size_t kVecs>
+HWY_INLINE void AddSteps(const StepOperands<kVecs>& from, size_t steps, V (&sum)[kRows][kVecs]) {
+  const uint8_t* x = from.x;
+  size_t at = 0;
   for (size_t s = 0; s < steps; ++s) {
-    typename Weights::Weight weights[kVectors];
-    for (size_t v = 0; v < kVectors; ++v) {
-      weights[v] = Weights::Load(w + v * kLanes * Weights::kColumnBytes);
-    }
+    typename Weights::Weight weights[kVecs];
+    for (size_t v = 0; v < kVecs; ++v) weights[v] = Weights::Load(from.w[v] + at);
 #pragma GCC unroll 16
     for (size_t r = 0; r < kRows; ++r) {
-      const typename Weights::Input value = Weights::Broadcast(x + r * p.x_stride);
-      for (size_t v = 0; v < kVectors; ++v) {
-        sum[r][v] = Weights::MulAdd(value, weights[v], sum[r][v]);
-      }
+      const typename Weights::Input value = Weights::Broadcast(x + r * from.x_stride);
+      for (size_t v = 0; v < kVecs; ++v) sum[r][v] = Weights::MulAdd(value, weights[v], sum[r][v]);
     }
     x += Weights::kInputBytes;
-    w += kPanelColumns * Weights::kColumnBytes;
+    at += from.w_step;
   }
+}
+
+template <size_t kRows, typename Weights>
+HWY_INLINE void MultiplyFloatTile(const PanelProduct& p, size_t row, size_t column) {
+  StepOperands<kVectors> from = {
+      p.x + row * p.x_stride, p.x_stride, {}, kPanelColumns * Weights::kColumnBytes};
+  for (size_t v = 0; v < kVectors; ++v) {
+    from.w[v] = p.panel + (column + v * kLanes) * Weights::kColumnBytes;
+  }
+  V sum[kRows][kVectors];
+  ZeroSums(sum);
+  AddSteps<Weights>(from, (p.depth + Weights::kDepth - 1) / Weights::kDepth, sum);
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r) StoreColumns(p, row + r, column, sum[r]);
 }

@@ -55,11 +55,12 @@ const Kernels* SelectKernels(const char* name) {
 size_t AttentionRows(size_t group) { return std::max<size_t>(1, kTileQueries / group); }
 
 size_t AttentionScratchFloats(size_t group, size_t head_dim, int32_t last_position) {
-  constexpr size_t kValuePanel = 64;
+  const auto padded = [](size_t size) {
+    return (size + kAttentionPadding - 1) / kAttentionPadding * kAttentionPadding;
+  };
   const size_t queries = AttentionRows(group) * group;
-  const size_t keys = (last_position + kPanelColumns) / kPanelColumns * kPanelColumns;
-  const size_t padded_dim = (head_dim + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
-  return kValuePanel * padded_dim + queries * (2 * padded_dim + keys) + (queries + 15) / 16 * 16;
+  return queries * (padded(head_dim) + padded(last_position + 1)) + padded(head_dim) +
+         (queries + 15) / 16 * 16;
 }
 
 FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {

@@ -42,8 +42,9 @@ struct AttentionTile {
   size_t rows = 0;
   size_t group = 0;  // query heads per KV head
   size_t head_dim = 0;
-  int32_t first_position = 0;                  // of row 0; row r sees keys [0, first_position + r]
-  const uint8_t* const* key_blocks = nullptr;  // [blocks] -> [kBlockTokens][head_dim] of kv_dtype
+  int32_t first_position = 0;                  // of row 0; row r sees keys up to first_position + r
+  size_t window = 0;                           // the last so many of them; 0: all
+  const uint8_t* const* key_blocks = nullptr;  // [blocks] -> keys of the head, see kv_pool.h
   const uint8_t* const* value_blocks = nullptr;  // likewise
   Dtype kv_dtype = Dtype::kFloat32;
   float scale = 1.0f;
@@ -52,7 +53,10 @@ struct AttentionTile {
   size_t out_stride = 0;
 };
 
-// Rows of one tile: enough queries to make transposing the keys cheap, few
+// What rows of scratch are padded to.
+inline constexpr size_t kAttentionPadding = 64;
+
+// Rows of one tile: enough queries to reuse what is read of the keys, few
 // enough to keep their scores in cache.
 size_t AttentionRows(size_t group);
 

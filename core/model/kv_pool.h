@@ -1,6 +1,9 @@
 // KvPool: the memory of the KV blocks. A block is one record
-// [layer][K, V][kv_head][kBlockTokens][head_dim] of the KV dtype; slots past
-// the written ones are zero.
+// [layer][K, V][kv_head] of heads in the KV dtype, which lie as attention reads
+// them, in steps of n values (2 for bf16, whose dot product takes pairs, else 1):
+//   K  [head_dim / n][kBlockTokens][n], head_dim padded with zeros to n
+//   V  [kBlockTokens / n][head_dim][n]
+// Slots past the written ones are zero.
 //
 // Threading  one writer at a time per block; readers of other blocks are free.
 #pragma once
@@ -29,7 +32,7 @@ class KvPool {
     return {data_.get() + block * block_bytes_, static_cast<size_t>(block_bytes_)};
   }
 
-  // [kBlockTokens][head_dim] of one head, `value` false for K and true for V.
+  // One head, `value` false for K and true for V. Up to 64 bytes past it may be read.
   const uint8_t* Head(BlockId block, int layer, bool value, int kv_head) const {
     return data_.get() + block * block_bytes_ + HeadOffset(layer, value, kv_head);
   }
@@ -42,13 +45,19 @@ class KvPool {
 
  private:
   int64_t HeadOffset(int layer, bool value, int kv_head) const {
-    return ((int64_t{layer} * 2 + (value ? 1 : 0)) * kv_heads_ + kv_head) * head_bytes_;
+    return layer * kv_heads_ * (key_bytes_ + value_bytes_) +
+           (value ? kv_heads_ * key_bytes_ + kv_head * value_bytes_ : kv_head * key_bytes_);
   }
+  template <int kStep, typename Word>
+  void StoreHead(const Word* row, bool value, int slot, Word* to) const;
+  template <typename Word>
+  void CopyHead(const Word* from, bool value, int tokens, Word* to) const;
 
   int kv_heads_;
   int head_dim_;
   Dtype dtype_;
-  int64_t head_bytes_;
+  int step_;                         // n above
+  int64_t key_bytes_, value_bytes_;  // of a head
   int64_t block_bytes_;
   int32_t num_blocks_;
   AlignedArray<uint8_t> data_;

@@ -80,7 +80,8 @@ absl::Status ModelConfig::Validate() const {
   for (const Limit& limit :
        {Limit{"num_layers", num_layers, 1024}, Limit{"hidden_size", hidden_size, 1 << 16},
         Limit{"num_heads", num_heads, 1024}, Limit{"num_kv_heads", num_kv_heads, num_heads},
-        Limit{"head_dim", head_dim, 1024}, Limit{"intermediate_size", intermediate_size, 1 << 20},
+        Limit{"head_dim", head_dim, kMaxHeadDim},
+        Limit{"intermediate_size", intermediate_size, 1 << 20},
         Limit{"vocabulary_size", vocabulary_size, 1 << 24},
         Limit{"context_length", context_length, 1 << 24}}) {
     if (absl::Status s = CheckRange(limit.field, limit.value, 1, limit.high); !s.ok()) return s;

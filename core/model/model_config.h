@@ -14,6 +14,8 @@ namespace reprise {
 enum class Architecture { kGpt2, kLlama };
 enum class Dtype { kFloat32, kBfloat16, kFloat16 };  // of the KV cache
 
+inline constexpr int32_t kMaxHeadDim = 1024;
+
 int DtypeBytes(Dtype dtype);
 const char* DtypeName(Dtype dtype);  // "fp32", "bf16", "fp16"
 

@@ -3,8 +3,8 @@
 // The engine hands over a StepBatch and gets one sampled token for each
 // sequence that asked. No tensor type crosses this header, so the engine builds
 // and tests without a model. KV that persists crosses as bytes, one block at a
-// time, in the layout [layer][K, V][kv_head][kBlockTokens][head_dim] of the KV
-// dtype, zero past the block's token count.
+// time, in a layout of the runner's own (CpuRunner's: core/model/kv_pool.h) that
+// numerics_id() covers; slots past the block's token count are zero.
 //
 // Real: core/model/cpu_runner.h. Fake: tests/fakes/scripted_runner.h.
 // Units      *_bytes is memory of the runner's device.

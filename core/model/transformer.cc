@@ -83,27 +83,36 @@ void Transformer::MultiplyNormed(const Norm& norm, const Linear& linear, size_t 
   MultiplyRows(linear, {normed_.get(), hidden, rows}, apply, y, /*accumulate=*/false);
 }
 
-void Transformer::StoreKv(int layer, const Pass& pass, KvPool& kv) {
-  const size_t q_size = QSize(config_);
-  const size_t kv_size = KvSize(config_);
-  std::vector<BlockId> blocks;  // [rows]
-  for (const PassSequence& sequence : pass.sequences) {
-    for (size_t i = 0; i < sequence.rows; ++i) {
-      blocks.push_back(sequence.blocks[pass.positions[blocks.size()] / kBlockTokens]);
+// Rotates q and k of a row, then stores its k and v.
+void Transformer::StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv) {
+  const size_t q_size = QSize(config_), kv_size = KvSize(config_);
+  float* q = qkv_.get() + row * (q_size + 2 * kv_size);
+  if (rotary_) {
+    // Heads of q and k lie one after another.
+    for (int h = 0; h < config_.num_heads + config_.num_kv_heads; ++h) {
+      rotary_->Rotate(q + size_t(h) * config_.head_dim, slot.position);
     }
   }
-  pool_.ParallelFor(blocks.size(), [&](size_t row, int) {
-    const int32_t position = pass.positions[row];
-    float* q = qkv_.get() + row * (q_size + 2 * kv_size);
-    float* k = q + q_size;
-    if (rotary_) {
-      // Heads of q and k lie one after another.
-      for (int h = 0; h < config_.num_heads + config_.num_kv_heads; ++h) {
-        rotary_->Rotate(q + size_t(h) * config_.head_dim, position);
-      }
+  kv.StoreRow(slot.block, layer, false, slot.position % kBlockTokens, q + q_size);
+  kv.StoreRow(slot.block, layer, true, slot.position % kBlockTokens, q + q_size + kv_size);
+}
+
+// Rows of one block are stored by one thread, since slots share words of memory.
+void Transformer::StoreKv(int layer, const Pass& pass, KvPool& kv) {
+  std::vector<KvSlot> slots;       // [rows]
+  std::vector<size_t> first_rows;  // of each run within a block
+  for (const PassSequence& sequence : pass.sequences) {
+    for (size_t i = 0; i < sequence.rows; ++i) {
+      const int32_t position = pass.positions[slots.size()];
+      if (i == 0 || position % kBlockTokens == 0) first_rows.push_back(slots.size());
+      slots.push_back({sequence.blocks[position / kBlockTokens], position});
     }
-    kv.StoreRow(blocks[row], layer, false, position % kBlockTokens, k);
-    kv.StoreRow(blocks[row], layer, true, position % kBlockTokens, k + kv_size);
+  }
+  first_rows.push_back(slots.size());
+  pool_.ParallelFor(first_rows.size() - 1, [&](size_t run, int) {
+    for (size_t row = first_rows[run]; row < first_rows[run + 1]; ++row) {
+      StoreRow(layer, row, slots[row], kv);
+    }
   });
 }
 

@@ -79,6 +79,11 @@ class Transformer {
   void MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before, float* y,
                     bool accumulate);
   void Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv);
+  struct KvSlot {
+    BlockId block;
+    int32_t position;
+  };
+  void StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv);
   void StoreKv(int layer, const Pass& pass, KvPool& kv);
   void AttendAll(int layer, const Pass& pass, const KvPool& kv);
   void Mlp(const Layer& layer, size_t rows);

@@ -54,6 +54,13 @@ TEST(KvPoolTest, HoldsAsManyWholeBlocksAsFit) {
   EXPECT_EQ(KvPool(Config(), Dtype::kFloat32, 1 << 20).block_bytes(), 2 * block);
 }
 
+// Where kv_pool.h says that an element of a head of four lies.
+int Index(Dtype dtype, bool value, int slot, int element) {
+  const int n = dtype == Dtype::kBfloat16 ? 2 : 1;
+  return value ? (slot / n * 4 + element) * n + slot % n
+               : (element / n * kBlockTokens + slot) * n + element % n;
+}
+
 class KvPoolDtypeTest : public ::testing::TestWithParam<Dtype> {};
 
 TEST_P(KvPoolDtypeTest, ARowIsReadBackFromItsHeadAndSlotRoundedToTheDtype) {
@@ -64,8 +71,8 @@ TEST_P(KvPoolDtypeTest, ARowIsReadBackFromItsHeadAndSlotRoundedToTheDtype) {
       for (int i = 0; i < 8 * kBlockTokens; ++i) {
         const int head = i / 4 % 2, slot = i / 8, element = i % 4;
         const float stored = Row(layer, value, slot)[head * 4 + element];
-        const uint8_t* at =
-            pool.Head(1, layer, value, head) + (slot * 4 + element) * DtypeBytes(GetParam());
+        const uint8_t* at = pool.Head(1, layer, value, head) +
+                            Index(GetParam(), value, slot, element) * DtypeBytes(GetParam());
         if (GetParam() == Dtype::kFloat32) {
           float read;
           std::memcpy(&read, at, sizeof(read));
@@ -73,7 +80,7 @@ TEST_P(KvPoolDtypeTest, ARowIsReadBackFromItsHeadAndSlotRoundedToTheDtype) {
         } else {
           uint16_t read;
           std::memcpy(&read, at, sizeof(read));
-          ASSERT_EQ(read, ToBfloat16(stored));
+          ASSERT_EQ(read, GetParam() == Dtype::kBfloat16 ? ToBfloat16(stored) : ToFloat16(stored));
         }
       }
     }
@@ -93,8 +100,21 @@ TEST_P(KvPoolDtypeTest, CopyingSlotsEqualsHavingWrittenOnlyThem) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, KvPoolDtypeTest, ::testing::Values(Dtype::kFloat32, Dtype::kBfloat16),
+INSTANTIATE_TEST_SUITE_P(All, KvPoolDtypeTest,
+                         ::testing::Values(Dtype::kFloat32, Dtype::kBfloat16, Dtype::kFloat16),
                          [](const auto& info) { return std::string(DtypeName(info.param)); });
+
+TEST(KvPoolTest, AnOddHeadTakesAZeroedElementMoreForItsKeysInPairs) {
+  ModelConfig config = Config();
+  config.head_dim = 3;
+  KvPool pool(config, Dtype::kBfloat16, 1 << 20);
+  EXPECT_EQ(pool.block_bytes(), 3 * 2 * kBlockTokens * (4 + 3) * 2);
+  FillSlots(pool, 0, kBlockTokens);
+  for (int slot = 0; slot < kBlockTokens; ++slot) {
+    const uint8_t* pad = pool.Head(0, 2, false, 1) + ((kBlockTokens + slot) * 2 + 1) * 2;
+    EXPECT_EQ(pad[0] | pad[1], 0) << slot;
+  }
+}
 
 }  // namespace
 }  // namespace reprise
