@@ -112,9 +112,8 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   ASSIGN_OR_RETURN(parts.runner, CreateCpuRunner(model, options));
   parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
                                    config.cache().default_tenant());
-  const bool llama = model.config.architecture == Architecture::kLlama;
   facts_ = {model.config.name,
-            llama ? "llama" : "gpt2",
+            ArchitectureName(model.config.architecture),
             WeightChoiceName(options.weights),
             DtypeName(options.kv_dtype),
             parts.runner->numerics_id(),

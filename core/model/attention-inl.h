@@ -42,7 +42,8 @@ HWY_INLINE size_t EndKey(const AttentionTile& t, size_t q) {
 }
 HWY_INLINE size_t FirstKey(const AttentionTile& t, size_t q) {
   const size_t end = EndKey(t, q);
-  return t.window > 0 && end > t.window ? end - t.window : 0;
+  const auto window = static_cast<size_t>(t.window);
+  return window > 0 && end > window ? end - window : 0;
 }
 // Where the loops over keys start: before it no query of the tile sees any. Weights of
 // zero there leave sums as they are, so that rows do not depend on their tile.
@@ -151,11 +152,10 @@ HWY_INLINE void AddValues(const AttentionTile& t, const ValueOperands& operands,
   }
 }
 
-// Adds the last key of an odd number, where a step holds two. The other one may hold
-// anything, NaN included.
+// Adds one key of a step that holds two. The other one may hold anything, NaN included.
 template <typename Kv, size_t kVecs>
-HWY_INLINE void AddLastValue(const AttentionTile& t, const ValueOperands& operands, size_t key,
-                             V (&sum)[1][kVecs]) {
+HWY_INLINE void AddHalfStep(const AttentionTile& t, const ValueOperands& operands, size_t key,
+                            V (&sum)[1][kVecs]) {
   if constexpr (Kv::kDepth > 1) {
     const auto weight = Kv::Broadcast(reinterpret_cast<const uint8_t*>(operands.weights) +
                                       key / Kv::kDepth * Kv::kInputBytes);
@@ -163,47 +163,66 @@ HWY_INLINE void AddLastValue(const AttentionTile& t, const ValueOperands& operan
         t.value_blocks[key / kBlockTokens] +
         (key % kBlockTokens / Kv::kDepth * t.head_dim + operands.column) * Kv::kColumnBytes;
     for (size_t v = 0; v < kVecs; ++v) {
-      const auto value = Kv::FirstOnly(Kv::Load(from + v * kLanes * Kv::kColumnBytes));
+      const auto both = Kv::Load(from + v * kLanes * Kv::kColumnBytes);
+      const auto value = key % Kv::kDepth == 0 ? Kv::FirstOnly(both) : Kv::SecondOnly(both);
       sum[0][v] = Kv::MulAdd(weight, value, sum[0][v]);
     }
   }
 }
 
-// Adds what query `q` alone sees from `key` on to its sums, and writes them out.
+// Adds the values of keys [key, end) of one query to its sums [kVecs][kLanes].
 template <typename Kv, size_t kVecs>
-HWY_NOINLINE void FinishValues(const AttentionTile& t, const TileScratch& s, size_t q, size_t key,
-                               size_t column, const float* sums) {
+HWY_NOINLINE void AddOwnValues(const AttentionTile& t, const ValueOperands& operands, size_t key,
+                               size_t end, float* sums) {
   V sum[1][kVecs];
   for (size_t v = 0; v < kVecs; ++v) sum[0][v] = hn::LoadU(D(), sums + v * kLanes);
-  const ValueOperands operands = {s.scores + q * s.keys, s.keys, column};
-  const size_t end = EndKey(t, q), steps_end = end / Kv::kDepth * Kv::kDepth;
-  AddValues<Kv>(t, operands, key, steps_end, sum);
-  if (steps_end < end) AddLastValue<Kv>(t, operands, steps_end, sum);
+  if (key < end && key % Kv::kDepth != 0) AddHalfStep<Kv>(t, operands, key++, sum);
+  if (key < end) {
+    const size_t whole = end / Kv::kDepth * Kv::kDepth;
+    AddValues<Kv>(t, operands, key, whole, sum);
+    if (whole < end) AddHalfStep<Kv>(t, operands, whole, sum);
+  }
+  for (size_t v = 0; v < kVecs; ++v) hn::StoreU(sum[0][v], D(), sums + v * kLanes);
+}
+
+// Columns of query `q`, divided by its softmax's denominator.
+template <size_t kVecs>
+HWY_INLINE void WriteOut(const AttentionTile& t, const TileScratch& s, size_t q, size_t column,
+                         const float* sums) {
   const V inverse = hn::Set(D(), s.inverse[q]);
-  float* out = t.out + q / t.group * t.out_stride + q % t.group * t.head_dim + column;
-  for (size_t v = 0; v < kVecs; ++v) {
-    if (column + v * kLanes >= t.head_dim) return;
-    StoreFirst(hn::Mul(sum[0][v], inverse), out + v * kLanes,
-               HWY_MIN(kLanes, t.head_dim - column - v * kLanes));
+  float* out = t.out + q / t.group * t.out_stride + q % t.group * t.head_dim;
+  for (size_t v = 0; v < kVecs && column < t.head_dim; ++v, column += kLanes) {
+    StoreFirst(hn::Mul(hn::LoadU(D(), sums + v * kLanes), inverse), out + column,
+               HWY_MIN(kLanes, t.head_dim - column));
   }
 }
 
-// Vectors of columns from `column` on of `kRows` queries from `q` on: the keys that all
-// of them see together, then each its own.
+// Vectors of columns from `column` on of `kRows` queries from `q` on: each its own first
+// keys, then the whole steps that all of them see, then each its own last keys.
 template <typename Kv, size_t kVecs, size_t kRows>
 HWY_INLINE void ValueTile(const AttentionTile& t, const TileScratch& s, size_t q, size_t column) {
+  const size_t end = EndKey(t, q) / Kv::kDepth * Kv::kDepth;
+  const size_t begin = HWY_MIN(RoundUp(FirstKey(t, q + kRows - 1), Kv::kDepth), end);
+  const ValueOperands operands = {s.scores + q * s.keys, s.keys, column};
+  alignas(64) float sums[kRows][kVecs * kLanes] = {};
+  const auto add_own = [&](size_t r, size_t key, size_t stop) {
+    const ValueOperands own = {operands.weights + r * s.keys, s.keys, column};
+    AddOwnValues<Kv, kVecs>(t, own, HWY_MAX(key, FirstKey(t, q + r)), stop, sums[r]);
+  };
+  for (size_t r = 0; r < kRows && begin > 0; ++r) add_own(r, 0, begin);
   V sum[kRows][kVecs];
-  ZeroSums(sum);
-  const size_t first = FirstBlockKey(t);
-  const size_t shared = HWY_MAX(first, EndKey(t, q) / Kv::kDepth * Kv::kDepth);
-  AddValues<Kv>(t, {s.scores + q * s.keys, s.keys, column}, first, shared, sum);
-  alignas(64) float sums[kRows][kVecs * kLanes];
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t v = 0; v < kVecs; ++v) sum[r][v] = hn::Load(D(), sums[r] + v * kLanes);
+  }
+  AddValues<Kv>(t, operands, begin, end, sum);
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t v = 0; v < kVecs; ++v) hn::Store(sum[r][v], D(), sums[r] + v * kLanes);
   }
   for (size_t r = 0; r < kRows; ++r) {
-    FinishValues<Kv, kVecs>(t, s, q + r, shared, column, sums[r]);
+    add_own(r, end, EndKey(t, q + r));
+    WriteOut<kVecs>(t, s, q + r, column, sums[r]);
   }
 }
 

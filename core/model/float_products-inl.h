@@ -51,6 +51,9 @@ struct Bf16Weights {
   static HWY_INLINE Weight FirstOnly(Weight w) {
     return _mm512_and_si512(w, _mm512_set1_epi32(0xffff));
   }
+  static HWY_INLINE Weight SecondOnly(Weight w) {
+    return _mm512_andnot_si512(_mm512_set1_epi32(0xffff), w);
+  }
   static HWY_INLINE void StoreInput(V values, size_t k, float* row) {
     const __m256bh rounded = _mm512_cvtneps_pbh(values.raw);
     std::memcpy(reinterpret_cast<uint8_t*>(row) + k * 2, &rounded, sizeof(rounded));
@@ -78,6 +81,7 @@ struct Bf16Weights {
     return hn::MulAdd(x.second, w.second, hn::MulAdd(x.first, w.first, sum));
   }
   static HWY_INLINE Weight FirstOnly(const Weight& w) { return {w.first, hn::Zero(D())}; }
+  static HWY_INLINE Weight SecondOnly(const Weight& w) { return {hn::Zero(D()), w.second}; }
   static HWY_INLINE void StoreInput(V values, size_t k, float* row) {
     Fp32Weights::StoreInput(values, k, row);
   }

@@ -43,7 +43,7 @@ struct AttentionTile {
   size_t group = 0;  // query heads per KV head
   size_t head_dim = 0;
   int32_t first_position = 0;                  // of row 0; row r sees keys up to first_position + r
-  size_t window = 0;                           // the last so many of them; 0: all
+  int32_t window = 0;                          // the last so many of them; 0: all
   const uint8_t* const* key_blocks = nullptr;  // [blocks] -> keys of the head, see kv_pool.h
   const uint8_t* const* value_blocks = nullptr;  // likewise
   Dtype kv_dtype = Dtype::kFloat32;

@@ -5,31 +5,38 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "core/base/gguf.h"
 #include "core/base/status_macros.h"
+#include "core/model/architectures/architecture.h"
+#include "core/model/architectures/config_fields.h"
 #include "core/model/load_sources.h"
 
 namespace reprise {
 namespace {
 
-struct Rename {
-  const char* from;
-  const char* to;
-};
-
 constexpr char kRopeFactors[] = "rope_freqs.weight";
 
 // llama.cpp's names without their ".weight" or ".bias".
-constexpr Rename kGlobalNames[] = {{"token_embd", "token_embedding"},
-                                   {"position_embd", "position_embedding"},
-                                   {"output_norm", "final_norm"},
-                                   {"output", "lm_head"}};
-constexpr Rename kLayerNames[] = {
-    {"attn_norm", "attention_norm"}, {"ffn_norm", "mlp_norm"},  {"attn_q", "attention.q"},
-    {"attn_k", "attention.k"},       {"attn_v", "attention.v"}, {"attn_output", "attention.output"},
-    {"attn_qkv", "attention.qkv"},   {"ffn_gate", "mlp.gate"},  {"ffn_up", "mlp.up"},
-    {"ffn_down", "mlp.down"}};
+constexpr TensorName kGlobalNames[] = {{"token_embd", "token_embedding"},
+                                       {"position_embd", "position_embedding"},
+                                       {"output_norm", "final_norm"},
+                                       {"output", "lm_head"}};
+constexpr TensorName kLayerNames[] = {{"attn_norm", "attention_norm"},
+                                      {"post_attention_norm", "attention_post_norm"},
+                                      {"post_ffw_norm", "mlp_post_norm"},
+                                      {"attn_q_norm", "q_norm"},
+                                      {"attn_k_norm", "k_norm"},
+                                      {"ffn_norm", "mlp_norm"},
+                                      {"attn_q", "attention.q"},
+                                      {"attn_k", "attention.k"},
+                                      {"attn_v", "attention.v"},
+                                      {"attn_output", "attention.output"},
+                                      {"attn_qkv", "attention.qkv"},
+                                      {"ffn_gate", "mlp.gate"},
+                                      {"ffn_up", "mlp.up"},
+                                      {"ffn_down", "mlp.down"}};
 
 absl::StatusOr<StorageType> ToStorageType(const GgufTensor& tensor) {
   switch (tensor.type) {
@@ -62,15 +69,15 @@ absl::StatusOr<StorageType> ToStorageType(const GgufTensor& tensor) {
 
 // The canonical name without its suffix, or empty when the tensor is not used.
 std::string CanonicalStem(absl::string_view stem) {
-  for (const Rename& rename : kGlobalNames) {
-    if (stem == rename.from) return rename.to;
+  for (const TensorName& global : kGlobalNames) {
+    if (stem == global.file) return std::string(global.canonical);
   }
   if (!absl::ConsumePrefix(&stem, "blk.")) return "";
   const size_t dot = stem.find('.');
   int64_t layer;
   if (dot == absl::string_view::npos || !absl::SimpleAtoi(stem.substr(0, dot), &layer)) return "";
-  for (const Rename& rename : kLayerNames) {
-    if (stem.substr(dot + 1) == rename.from) return LayerTensor(layer, rename.to);
+  for (const TensorName& tensor : kLayerNames) {
+    if (stem.substr(dot + 1) == tensor.file) return LayerTensor(layer, tensor.canonical);
   }
   return "";
 }
@@ -86,11 +93,12 @@ std::string CanonicalName(absl::string_view name) {
 }
 
 // Rows of each head from llama.cpp's interleaved pairs (0, h/2, 1, h/2 + 1, …)
-// back to Hugging Face's halves.
-std::vector<uint8_t> Deinterleave(const WeightTensor& tensor, int64_t head_dim, int64_t row_bytes) {
+// back to Hugging Face's halves; a bias has one element a row.
+std::vector<uint8_t> Deinterleave(const WeightTensor& tensor, int64_t head_dim) {
   std::vector<uint8_t> bytes(tensor.bytes.size());
-  const int64_t half = head_dim / 2;
-  for (int64_t row = 0; row < tensor.rows(); ++row) {
+  const int64_t rows = tensor.shape[0], half = head_dim / 2;
+  const size_t row_bytes = bytes.size() / rows;
+  for (int64_t row = 0; row < rows; ++row) {
     const int64_t head = row / head_dim, within = row % head_dim;
     const int64_t source = head * head_dim + (within % half) * 2 + within / half;
     std::memcpy(bytes.data() + row * row_bytes, tensor.bytes.data() + source * row_bytes,
@@ -128,32 +136,19 @@ absl::Status AddTensor(const GgufTensor& source, const ModelConfig& config, Weig
   tensor.shape.assign(source.dims.rbegin(), source.dims.rend());
   tensor.bytes = source.bytes;
   if (absl::StrContains(tensor.name, ".qkv.")) return AddSplitQkv(tensor, out);
-  const bool rotated = config.architecture == Architecture::kLlama &&
-                       (absl::EndsWith(tensor.name, "attention.q.weight") ||
-                        absl::EndsWith(tensor.name, "attention.k.weight"));
-  if (!rotated) {
+  const bool rotated = absl::StrContains(tensor.name, "attention.q.") ||
+                       absl::StrContains(tensor.name, "attention.k.");
+  if (!rotated || !DefinitionOf(config.architecture).gguf.interleaved_rope) {
     out.Add(std::move(tensor));
     return absl::OkStatus();
   }
-  if (tensor.shape.size() != 2 || tensor.rows() % config.head_dim != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", source.name, " has ", tensor.rows(),
+  if (tensor.shape.size() > 2 || tensor.shape[0] % config.head_dim != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", source.name, " has ", tensor.shape[0],
                                                    " rows, no multiple of head_dim ",
                                                    config.head_dim));
   }
-  ASSIGN_OR_RETURN(const int64_t row_bytes, RowBytes(tensor.type, tensor.columns()));
-  std::vector<uint8_t> bytes = Deinterleave(tensor, config.head_dim, row_bytes);
+  std::vector<uint8_t> bytes = Deinterleave(tensor, config.head_dim);
   out.AddOwned(std::move(tensor), std::move(bytes));
-  return absl::OkStatus();
-}
-
-// An integer that must fit a shape field.
-absl::Status ReadSize(const GgufFile& file, const std::string& key, int32_t& out) {
-  ASSIGN_OR_RETURN(const int64_t value, file.Int(key));
-  if (value < 1 || value > (1 << 24)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(key, " is ", value, ", expected 1 to ", 1 << 24));
-  }
-  out = static_cast<int32_t>(value);
   return absl::OkStatus();
 }
 
@@ -176,11 +171,6 @@ absl::Status ReadFrequencyFactors(const GgufFile& file, RopeConfig& rope) {
                                                    ", expected finite numbers above 0"));
   }
   return absl::OkStatus();
-}
-
-// An integer that must fit a shape field; the field is kept when the key is absent.
-absl::Status ReadSizeIfThere(const GgufFile& file, const std::string& key, int32_t& out) {
-  return file.Has(key) ? ReadSize(file, key, out) : absl::OkStatus();
 }
 
 absl::StatusOr<RopeConfig> ReadRope(const GgufFile& file, const std::string& arch,
@@ -215,16 +205,20 @@ absl::StatusOr<int32_t> Vocabulary(const GgufFile& file) {
   return absl::InvalidArgumentError("tensor token_embd.weight is missing or no matrix");
 }
 
-absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
-  ModelConfig config;
-  ASSIGN_OR_RETURN(const std::string arch, file.String("general.architecture"));
-  if (arch != "llama" && arch != "gpt2") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("general.architecture is \"", arch, "\", expected llama or gpt2"));
+absl::StatusOr<const ArchitectureDefinition*> FindDefinition(const std::string& name) {
+  std::vector<absl::string_view> known;
+  for (const ArchitectureDefinition* definition : AllArchitectures()) {
+    if (definition->gguf.name.empty()) continue;
+    if (name == definition->gguf.name) return definition;
+    known.push_back(definition->gguf.name);
   }
-  const bool llama = arch == "llama";
-  config.architecture = llama ? Architecture::kLlama : Architecture::kGpt2;
-  ASSIGN_OR_RETURN(config.name, file.StringOr("general.name", arch));
+  return absl::InvalidArgumentError(absl::StrCat("general.architecture is \"", name,
+                                                 "\", expected ", absl::StrJoin(known, ", ")));
+}
+
+// The keys that every architecture has under its own prefix.
+absl::Status ReadSharedKeys(const GgufFile& file, const std::string& arch, ModelConfig& config) {
+  const LayerTraits& traits = TraitsOf(config.architecture);
   RETURN_IF_ERROR(ReadSize(file, arch + ".block_count", config.num_layers));
   RETURN_IF_ERROR(ReadSize(file, arch + ".embedding_length", config.hidden_size));
   RETURN_IF_ERROR(ReadSize(file, arch + ".attention.head_count", config.num_heads));
@@ -234,13 +228,26 @@ absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
   RETURN_IF_ERROR(ReadSizeIfThere(file, arch + ".attention.head_count_kv", config.num_kv_heads));
   config.head_dim = config.hidden_size / config.num_heads;
   RETURN_IF_ERROR(ReadSizeIfThere(file, arch + ".attention.key_length", config.head_dim));
+  const bool rms = traits.norm == LayerTraits::Norm::kRmsNorm;
   ASSIGN_OR_RETURN(config.norm_epsilon,
-                   file.DoubleOr(arch + (llama ? ".attention.layer_norm_rms_epsilon"
-                                               : ".attention.layer_norm_epsilon"),
+                   file.DoubleOr(arch + (rms ? ".attention.layer_norm_rms_epsilon"
+                                             : ".attention.layer_norm_epsilon"),
                                  1e-5));
   ASSIGN_OR_RETURN(config.vocabulary_size, Vocabulary(file));
-  if (llama) {
-    ASSIGN_OR_RETURN(config.rope, ReadRope(file, arch, config.head_dim));
+  if (!traits.rotary()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(config.rope, ReadRope(file, arch, config.head_dim));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
+  ModelConfig config;
+  ASSIGN_OR_RETURN(const std::string arch, file.String("general.architecture"));
+  ASSIGN_OR_RETURN(const ArchitectureDefinition* definition, FindDefinition(arch));
+  config.architecture = definition->architecture;
+  ASSIGN_OR_RETURN(config.name, file.StringOr("general.name", arch));
+  RETURN_IF_ERROR(ReadSharedKeys(file, arch, config));
+  if (definition->gguf.read_config != nullptr) {
+    RETURN_IF_ERROR(definition->gguf.read_config(file, config));
   }
   return config;
 }

@@ -1,60 +1,51 @@
-#include <algorithm>
 #include <cstring>
 #include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "core/base/json.h"
 #include "core/base/safetensors.h"
 #include "core/base/status_macros.h"
+#include "core/model/architectures/architecture.h"
 #include "core/model/load_sources.h"
 
 namespace reprise {
 namespace {
 
-struct Rename {
-  const char* from;
-  const char* to;
-};
+constexpr TensorName kGlobalNames[] = {{"embed_tokens.weight", "token_embedding"},
+                                       {"wte.weight", "token_embedding"},
+                                       {"wpe.weight", "position_embedding"},
+                                       {"norm.weight", "final_norm.weight"},
+                                       {"ln_f.weight", "final_norm.weight"},
+                                       {"ln_f.bias", "final_norm.bias"},
+                                       {"lm_head.weight", "lm_head"}};
 
-constexpr Rename kLlamaLayer[] = {
-    {"input_layernorm", "attention_norm"}, {"post_attention_layernorm", "mlp_norm"},
-    {"self_attn.q_proj", "attention.q"},   {"self_attn.k_proj", "attention.k"},
-    {"self_attn.v_proj", "attention.v"},   {"self_attn.o_proj", "attention.output"},
-    {"mlp.gate_proj", "mlp.gate"},         {"mlp.up_proj", "mlp.up"},
-    {"mlp.down_proj", "mlp.down"}};
-constexpr Rename kGpt2Layer[] = {
-    {"ln_1", "attention_norm"},          {"ln_2", "mlp_norm"},   {"attn.c_attn", "attention.qkv"},
-    {"attn.c_proj", "attention.output"}, {"mlp.c_fc", "mlp.up"}, {"mlp.c_proj", "mlp.down"}};
-constexpr Rename kGlobal[] = {{"embed_tokens.weight", "token_embedding"},
-                              {"wte.weight", "token_embedding"},
-                              {"wpe.weight", "position_embedding"},
-                              {"norm.weight", "final_norm.weight"},
-                              {"ln_f.weight", "final_norm.weight"},
-                              {"ln_f.bias", "final_norm.bias"},
-                              {"lm_head.weight", "lm_head"}};
-
-// The canonical name, or empty when the tensor is not used.
-std::string CanonicalName(absl::string_view name, Architecture architecture) {
-  if (!absl::ConsumePrefix(&name, "model.")) absl::ConsumePrefix(&name, "transformer.");
-  for (const Rename& rename : kGlobal) {
-    if (name == rename.from) return rename.to;
+// The canonical name, or empty when the tensor is not used, as of a vision tower.
+std::string CanonicalName(absl::string_view name, const HuggingFaceLayout& layout) {
+  if (!absl::ConsumePrefix(&name, "transformer.")) {
+    // A vision model's folder has its text model under either order of the two.
+    if (absl::ConsumePrefix(&name, "language_model.")) {
+      absl::ConsumePrefix(&name, "model.");
+    } else if (absl::ConsumePrefix(&name, "model.")) {
+      absl::ConsumePrefix(&name, "language_model.");
+    }
   }
-  const bool llama = architecture == Architecture::kLlama;
-  if (!absl::ConsumePrefix(&name, llama ? "layers." : "h.")) return "";
+  for (const TensorName& global : kGlobalNames) {
+    if (name == global.file) return std::string(global.canonical);
+  }
+  if (!absl::ConsumePrefix(&name, layout.layer_prefix)) return "";
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(name, absl::MaxSplits('.', 1));
   int64_t layer;
   if (!absl::SimpleAtoi(parts.first, &layer)) return "";
   const bool is_bias = absl::EndsWith(parts.second, ".bias");
   const absl::string_view stem = absl::StripSuffix(parts.second, is_bias ? ".bias" : ".weight");
-  const absl::Span<const Rename> table =
-      llama ? absl::Span<const Rename>(kLlamaLayer) : absl::Span<const Rename>(kGpt2Layer);
-  for (const Rename& rename : table) {
-    if (stem == rename.from) {
-      return LayerTensor(layer, absl::StrCat(rename.to, is_bias ? ".bias" : ".weight"));
+  for (const TensorName& tensor : layout.layer_names) {
+    if (stem == tensor.file) {
+      return LayerTensor(layer, absl::StrCat(tensor.canonical, is_bias ? ".bias" : ".weight"));
     }
   }
   return "";
@@ -86,8 +77,8 @@ std::vector<uint8_t> TransposeColumns(const WeightTensor& source, int64_t first,
   return bytes;
 }
 
-// GPT-2 keeps its linears as Conv1D: [in, out], q, k and v fused by columns.
-absl::Status AddGpt2Linear(const WeightTensor& source, WeightCollector& out) {
+// A linear kept as Conv1D: [in, out], q, k and v fused by columns.
+absl::Status AddTransposedLinear(const WeightTensor& source, WeightCollector& out) {
   const bool fused = absl::StrContains(source.name, ".qkv.");
   const int64_t parts = fused ? 3 : 1;
   const int64_t columns = source.columns();
@@ -115,7 +106,35 @@ absl::Status AddGpt2Linear(const WeightTensor& source, WeightCollector& out) {
   return absl::OkStatus();
 }
 
-absl::Status AddShard(const std::string& path, Architecture architecture, WeightCollector& out) {
+// A norm whose weight w is stored as w - 1, in whatever precision.
+void AddNormLessOne(WeightTensor tensor, WeightCollector& out) {
+  std::vector<float> values(tensor.rows() * tensor.columns());
+  DequantizeRows(tensor, 0, tensor.rows(), absl::MakeSpan(values));
+  for (float& value : values) value += 1.0f;
+  tensor.type = StorageType::kF32;
+  std::vector<uint8_t> bytes(values.size() * sizeof(float));
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  out.AddOwned(std::move(tensor), std::move(bytes));
+}
+
+absl::Status AddTensor(const SafetensorsTensor& source, const HuggingFaceLayout& layout,
+                       WeightCollector& out) {
+  WeightTensor tensor{CanonicalName(source.name, layout), ToStorageType(source.type), source.shape,
+                      source.bytes};
+  if (tensor.name.empty()) return absl::OkStatus();
+  const bool linear =
+      absl::StrContains(tensor.name, ".attention.") || absl::StrContains(tensor.name, ".mlp.");
+  if (layout.transposed_linears && linear) return AddTransposedLinear(tensor, out);
+  if (layout.norms_less_one && absl::EndsWith(tensor.name, "norm.weight")) {
+    AddNormLessOne(std::move(tensor), out);
+  } else {
+    out.Add(std::move(tensor));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddShard(const std::string& path, const HuggingFaceLayout& layout,
+                      WeightCollector& out) {
   ASSIGN_OR_RETURN(const auto map, MappedFile::Open(path));
   auto tensors = ParseSafetensors(map->bytes());
   if (!tensors.ok()) {
@@ -124,16 +143,7 @@ absl::Status AddShard(const std::string& path, Architecture architecture, Weight
   }
   out.AddMap(map);
   for (const SafetensorsTensor& source : *tensors) {
-    WeightTensor tensor{CanonicalName(source.name, architecture), ToStorageType(source.type),
-                        source.shape, source.bytes};
-    if (tensor.name.empty()) continue;
-    const bool linear =
-        absl::StrContains(tensor.name, ".attention.") || absl::StrContains(tensor.name, ".mlp.");
-    if (architecture == Architecture::kGpt2 && linear) {
-      RETURN_IF_ERROR(AddGpt2Linear(tensor, out));
-    } else {
-      out.Add(std::move(tensor));
-    }
+    RETURN_IF_ERROR(AddTensor(source, layout, out));
   }
   return absl::OkStatus();
 }
@@ -167,83 +177,16 @@ absl::StatusOr<std::vector<std::string>> ShardPaths(const std::string& folder) {
   return std::vector<std::string>(files.begin(), files.end());
 }
 
-// Reads a shape field; the first of `keys` that is there.
-absl::Status ReadSize(const JsonValue& json, std::initializer_list<const char*> keys,
-                      int32_t& out) {
-  for (const char* key : keys) {
-    if (!json.Has(key)) continue;
-    ASSIGN_OR_RETURN(const JsonValue value, json.Get(key));
-    ASSIGN_OR_RETURN(const int64_t size, value.AsInt());
-    if (size < 1 || size > (1 << 24)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("config.json: ", key, " is ", size, ", expected 1 to ", 1 << 24));
+absl::StatusOr<const ArchitectureDefinition*> FindDefinition(const std::string& model_type) {
+  std::vector<absl::string_view> known;
+  for (const ArchitectureDefinition* definition : AllArchitectures()) {
+    for (const absl::string_view type : definition->hugging_face.model_types) {
+      if (model_type == type) return definition;
+      known.push_back(type);
     }
-    out = static_cast<int32_t>(size);
-    return absl::OkStatus();
   }
-  if (out > 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("config.json: ", *keys.begin(), " is missing"));
-}
-
-absl::StatusOr<RopeConfig::Scaling> ReadScaling(const std::string& type) {
-  if (type == "default") return RopeConfig::Scaling::kNone;
-  if (type == "linear") return RopeConfig::Scaling::kLinear;
-  if (type == "dynamic") return RopeConfig::Scaling::kDynamic;
-  if (type == "yarn") return RopeConfig::Scaling::kYarn;
-  if (type == "llama3") return RopeConfig::Scaling::kLlama3;
-  return absl::InvalidArgumentError(
-      absl::StrCat("config.json: rope type is \"", type,
-                   "\", expected default, linear, dynamic, yarn or llama3"));
-}
-
-absl::Status ReadRope(const JsonValue& json, const ModelConfig& config, RopeConfig& rope) {
-  rope.dimensions = config.head_dim;
-  ASSIGN_OR_RETURN(rope.theta, json.DoubleOr("rope_theta", 10000.0));
-  // Transformers 5 writes rope_parameters, earlier versions rope_scaling.
-  const char* key = json.Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (!json.Has(key)) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const JsonValue scaling, json.Get(key));
-  ASSIGN_OR_RETURN(const std::string old_type, scaling.StringOr("type", "default"));
-  ASSIGN_OR_RETURN(const std::string type, scaling.StringOr("rope_type", old_type));
-  ASSIGN_OR_RETURN(rope.scaling, ReadScaling(type));
-  ASSIGN_OR_RETURN(rope.theta, scaling.DoubleOr("rope_theta", rope.theta));
-  ASSIGN_OR_RETURN(rope.factor, scaling.DoubleOr("factor", 1.0));
-  ASSIGN_OR_RETURN(rope.low_frequency_factor, scaling.DoubleOr("low_freq_factor", 1.0));
-  ASSIGN_OR_RETURN(rope.high_frequency_factor, scaling.DoubleOr("high_freq_factor", 4.0));
-  ASSIGN_OR_RETURN(rope.beta_fast, scaling.DoubleOr("beta_fast", 32.0));
-  ASSIGN_OR_RETURN(rope.beta_slow, scaling.DoubleOr("beta_slow", 1.0));
-  ASSIGN_OR_RETURN(rope.attention_factor, scaling.DoubleOr("attention_factor", 0.0));
-  rope.original_context = config.context_length;
-  return ReadSize(scaling, {"original_max_position_embeddings"}, rope.original_context);
-}
-
-absl::Status ReadLlama(const JsonValue& json, ModelConfig& config) {
-  config.architecture = Architecture::kLlama;
-  RETURN_IF_ERROR(ReadSize(json, {"num_hidden_layers"}, config.num_layers));
-  RETURN_IF_ERROR(ReadSize(json, {"hidden_size"}, config.hidden_size));
-  RETURN_IF_ERROR(ReadSize(json, {"num_attention_heads"}, config.num_heads));
-  RETURN_IF_ERROR(ReadSize(json, {"intermediate_size"}, config.intermediate_size));
-  RETURN_IF_ERROR(ReadSize(json, {"max_position_embeddings"}, config.context_length));
-  config.num_kv_heads = config.num_heads;
-  RETURN_IF_ERROR(ReadSize(json, {"num_key_value_heads"}, config.num_kv_heads));
-  config.head_dim = config.hidden_size / config.num_heads;
-  RETURN_IF_ERROR(ReadSize(json, {"head_dim"}, config.head_dim));
-  ASSIGN_OR_RETURN(config.norm_epsilon, json.DoubleOr("rms_norm_eps", 1e-6));
-  return ReadRope(json, config, config.rope);
-}
-
-absl::Status ReadGpt2(const JsonValue& json, ModelConfig& config) {
-  config.architecture = Architecture::kGpt2;
-  RETURN_IF_ERROR(ReadSize(json, {"n_layer"}, config.num_layers));
-  RETURN_IF_ERROR(ReadSize(json, {"n_embd"}, config.hidden_size));
-  RETURN_IF_ERROR(ReadSize(json, {"n_head"}, config.num_heads));
-  RETURN_IF_ERROR(ReadSize(json, {"n_positions", "n_ctx"}, config.context_length));
-  config.num_kv_heads = config.num_heads;
-  config.head_dim = config.hidden_size / config.num_heads;
-  config.intermediate_size = 4 * config.hidden_size;
-  RETURN_IF_ERROR(ReadSize(json, {"n_inner"}, config.intermediate_size));
-  ASSIGN_OR_RETURN(config.norm_epsilon, json.DoubleOr("layer_norm_epsilon", 1e-5));
-  return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("config.json: model_type is \"", model_type,
+                                                 "\", expected ", absl::StrJoin(known, ", ")));
 }
 
 absl::StatusOr<ModelConfig> ReadConfig(const std::string& folder) {
@@ -251,17 +194,11 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& folder) {
   ModelConfig config;
   config.name = std::vector<std::string>(absl::StrSplit(folder, '/', absl::SkipEmpty())).back();
   ASSIGN_OR_RETURN(const std::string type, json.StringOr("model_type", ""));
+  ASSIGN_OR_RETURN(const ArchitectureDefinition* definition, FindDefinition(type));
+  config.architecture = definition->architecture;
   ASSIGN_OR_RETURN(config.tied_embeddings,
-                   json.BoolOr("tie_word_embeddings", /*fallback=*/type == "gpt2"));
-  RETURN_IF_ERROR(ReadSize(json, {"vocab_size"}, config.vocabulary_size));
-  if (type == "llama") {
-    RETURN_IF_ERROR(ReadLlama(json, config));
-  } else if (type == "gpt2") {
-    RETURN_IF_ERROR(ReadGpt2(json, config));
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrCat("config.json: model_type is \"", type, "\", expected llama or gpt2"));
-  }
+                   json.BoolOr("tie_word_embeddings", definition->hugging_face.tied_by_default));
+  RETURN_IF_ERROR(definition->hugging_face.read_config(json, config));
   return config;
 }
 
@@ -272,9 +209,10 @@ absl::StatusOr<LoadedModel> LoadHuggingFaceFolder(const std::string& path) {
   ASSIGN_OR_RETURN(model.config, ReadConfig(path));
   RETURN_IF_ERROR(model.config.Validate());
   ASSIGN_OR_RETURN(const std::vector<std::string> shards, ShardPaths(path));
+  const HuggingFaceLayout& layout = DefinitionOf(model.config.architecture).hugging_face;
   WeightCollector collector;
   for (const std::string& shard : shards) {
-    RETURN_IF_ERROR(AddShard(shard, model.config.architecture, collector));
+    RETURN_IF_ERROR(AddShard(shard, layout, collector));
   }
   ASSIGN_OR_RETURN(model.weights, collector.Finish());
   if (!model.weights->Has("lm_head")) model.config.tied_embeddings = true;

@@ -3,12 +3,14 @@
 //
 // Tensor names are mapped to one canonical scheme so that architectures need
 // know nothing of file formats:
-//   token_embedding, position_embedding (GPT-2), final_norm.{weight,bias}, lm_head,
+//   token_embedding, position_embedding (learned), final_norm.{weight,bias}, lm_head,
 //   layers.N.{attention_norm,mlp_norm}.{weight,bias},
+//   layers.N.{attention_post_norm,mlp_post_norm,q_norm,k_norm}.weight,
 //   layers.N.attention.{q,k,v,output}.{weight,bias},
-//   layers.N.mlp.{gate,up,down}.{weight,bias}   (gate: Llama only)
-// Every matrix is [out_features, in_features]; Hugging Face GPT-2's Conv1D
-// matrices are transposed and its fused c_attn is split by the loader, GGUF's
+//   layers.N.mlp.{gate,up,down}.{weight,bias}   (gate: gated activations)
+// Every matrix is [out_features, in_features] and every norm's weight is what it
+// multiplies by; Hugging Face GPT-2's Conv1D matrices are transposed and its fused
+// c_attn is split by the loader, one is added to Hugging Face Gemma's norms, GGUF's
 // interleaved Llama q/k rows are put back into Hugging Face's half-split order.
 //
 // Errors

@@ -63,6 +63,38 @@ absl::Status CheckRope(const RopeConfig& rope, int32_t head_dim, int32_t context
   return absl::OkStatus();
 }
 
+absl::Status CheckWindows(const std::vector<int32_t>& windows, int32_t num_layers) {
+  if (windows.empty()) return absl::OkStatus();
+  absl::Status s =
+      CheckRange("number of attention windows", windows.size(), num_layers, num_layers);
+  for (size_t i = 0; s.ok() && i < windows.size(); ++i) {
+    s = CheckRange("attention window", windows[i], 0, 1 << 24);
+  }
+  return s;
+}
+
+void AddDouble(DigestBuilder& builder, absl::string_view tag, double value) {
+  builder.Add(tag, ByteView(reinterpret_cast<const uint8_t*>(&value), sizeof(value)));
+}
+
+void AddRope(DigestBuilder& builder, const std::string& tag, const RopeConfig& rope) {
+  builder.AddInt(tag + ".dimensions", rope.dimensions);
+  builder.AddInt(tag + ".scaling", static_cast<int>(rope.scaling));
+  builder.AddInt(tag + ".original_context", rope.original_context);
+  AddDouble(builder, tag + ".theta", rope.theta);
+  AddDouble(builder, tag + ".factor", rope.factor);
+  AddDouble(builder, tag + ".low_frequency_factor", rope.low_frequency_factor);
+  AddDouble(builder, tag + ".high_frequency_factor", rope.high_frequency_factor);
+  AddDouble(builder, tag + ".beta_fast", rope.beta_fast);
+  AddDouble(builder, tag + ".beta_slow", rope.beta_slow);
+  AddDouble(builder, tag + ".attention_factor", rope.attention_factor);
+  if (const auto& factors = rope.frequency_factors; !factors.empty()) {
+    builder.Add(
+        tag + ".frequency_factors",
+        ByteView(reinterpret_cast<const uint8_t*>(factors.data()), factors.size() * sizeof(float)));
+  }
+}
+
 }  // namespace
 
 int DtypeBytes(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : 2; }
@@ -91,14 +123,20 @@ absl::Status ModelConfig::Validate() const {
         "model config: num_heads ", num_heads, " is no multiple of num_kv_heads ", num_kv_heads));
   }
   if (absl::Status s = CheckPositive("norm_epsilon", norm_epsilon); !s.ok()) return s;
-  if (architecture != Architecture::kLlama) return absl::OkStatus();
+  if (absl::Status s = CheckPositive("embedding_scale", embedding_scale); !s.ok()) return s;
+  if (attention_scale != 0) {
+    if (absl::Status s = CheckPositive("attention_scale", attention_scale); !s.ok()) return s;
+  }
+  if (absl::Status s = CheckWindows(windows, num_layers); !s.ok()) return s;
+  if (!TraitsOf(architecture).rotary()) return absl::OkStatus();
+  if (local_rope) {
+    if (absl::Status s = CheckRope(*local_rope, head_dim, context_length); !s.ok()) return s;
+  }
   return CheckRope(rope, head_dim, context_length);
 }
 
 void ModelConfig::AddTo(DigestBuilder& builder) const {
-  const auto add_double = [&](absl::string_view tag, double value) {
-    builder.Add(tag, ByteView(reinterpret_cast<const uint8_t*>(&value), sizeof(value)));
-  };
+  // The architecture stands for its LayerTraits.
   builder.AddInt("architecture", static_cast<int>(architecture));
   builder.AddInt("num_layers", num_layers);
   builder.AddInt("hidden_size", hidden_size);
@@ -108,22 +146,14 @@ void ModelConfig::AddTo(DigestBuilder& builder) const {
   builder.AddInt("intermediate_size", intermediate_size);
   builder.AddInt("vocabulary_size", vocabulary_size);
   builder.AddInt("context_length", context_length);
-  add_double("norm_epsilon", norm_epsilon);
+  AddDouble(builder, "norm_epsilon", norm_epsilon);
   builder.AddInt("tied_embeddings", tied_embeddings);
-  builder.AddInt("rope.dimensions", rope.dimensions);
-  builder.AddInt("rope.scaling", static_cast<int>(rope.scaling));
-  builder.AddInt("rope.original_context", rope.original_context);
-  add_double("rope.theta", rope.theta);
-  add_double("rope.factor", rope.factor);
-  add_double("rope.low_frequency_factor", rope.low_frequency_factor);
-  add_double("rope.high_frequency_factor", rope.high_frequency_factor);
-  add_double("rope.beta_fast", rope.beta_fast);
-  add_double("rope.beta_slow", rope.beta_slow);
-  add_double("rope.attention_factor", rope.attention_factor);
-  if (const auto& factors = rope.frequency_factors; !factors.empty()) {
-    builder.Add("rope.frequency_factors", ByteView(reinterpret_cast<const uint8_t*>(factors.data()),
-                                                   factors.size() * sizeof(float)));
-  }
+  AddRope(builder, "rope", rope);
+  // Left out where a model does without, so that adding a field renames no cache.
+  if (embedding_scale != 1) AddDouble(builder, "embedding_scale", embedding_scale);
+  if (attention_scale != 0) AddDouble(builder, "attention_scale", attention_scale);
+  if (!windows.empty()) builder.Add("windows", absl::MakeConstSpan(windows));
+  if (local_rope) AddRope(builder, "local_rope", *local_rope);
 }
 
 }  // namespace reprise

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,8 @@
 
 namespace reprise {
 
-enum class Architecture { kGpt2, kLlama };
+// Part of the identity of cached KV: append only.
+enum class Architecture { kGpt2, kLlama, kGptNeo, kQwen2, kGemma3 };
 enum class Dtype { kFloat32, kBfloat16, kFloat16 };  // of the KV cache
 
 inline constexpr int32_t kMaxHeadDim = 1024;
@@ -36,6 +38,29 @@ struct RopeConfig {
   std::vector<float> frequency_factors;  // of each pair, divide its frequency; empty: all 1
 };
 
+// What the layers of an architecture are made of, whatever their size. Each file of
+// core/model/architectures says it for its own.
+struct LayerTraits {
+  enum class Norm { kLayerNorm, kRmsNorm };
+  enum class Positions { kLearned, kRotary };
+  enum class Activation { kGelu, kGatedSilu, kGatedGelu };  // Gelu: tanh approximation
+  enum class Bias { kNone, kOptional, kRequired };
+  Norm norm = Norm::kRmsNorm;
+  Positions positions = Positions::kRotary;
+  Activation activation = Activation::kGatedSilu;
+  Bias qkv_bias = Bias::kOptional;
+  Bias output_bias = Bias::kOptional;  // of attention
+  Bias mlp_bias = Bias::kOptional;
+  bool qk_norm = false;     // each head of queries and keys is normed before its rotation
+  bool post_norms = false;  // what attention and MLP return is normed before it is added
+
+  bool gated() const { return activation != Activation::kGelu; }
+  bool rotary() const { return positions == Positions::kRotary; }
+};
+
+const LayerTraits& TraitsOf(Architecture architecture);
+const char* ArchitectureName(Architecture architecture);  // "gpt2", "llama"
+
 struct ModelConfig {
   std::string name;  // general.name or the folder's name
   Architecture architecture = Architecture::kLlama;
@@ -49,7 +74,14 @@ struct ModelConfig {
   int32_t context_length = 0;
   double norm_epsilon = 1e-5;
   bool tied_embeddings = false;
-  RopeConfig rope;  // Llama only
+  double embedding_scale = 1.0;          // on token embeddings
+  double attention_scale = 0.0;          // on the scores; 0: 1 / sqrt(head_dim)
+  std::vector<int32_t> windows;          // of each layer: the keys that a query sees, its own
+                                         // included; 0: all. Empty: all in every layer
+  RopeConfig rope;                       // rotary architectures only
+  std::optional<RopeConfig> local_rope;  // of layers with a window; none: `rope`
+
+  int32_t window(int layer) const { return windows.empty() ? 0 : windows[layer]; }
 
   // kInvalidArgument naming the field, its value and the limit.
   absl::Status Validate() const;

@@ -16,17 +16,19 @@ size_t KvSize(const ModelConfig& c) { return size_t(c.num_kv_heads) * c.head_dim
 
 Transformer::Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool)
     : config_(config),
+      traits_(TraitsOf(config.architecture)),
       kernels_(kernels),
       pool_(pool),
       input_(kernels, pool),
       scratch_(pool.num_threads()) {
-  if (config_.architecture == Architecture::kLlama) {
-    rotary_.emplace(config_.rope, config_.context_length);
-  }
+  if (!traits_.rotary()) return;
+  rotary_.emplace(config_.rope, config_.context_length);
+  if (config_.local_rope) local_rotary_.emplace(*config_.local_rope, config_.context_length);
 }
 
 void Transformer::Reserve(size_t rows, int32_t last_position) {
   if (rotary_) rotary_->Reserve(last_position + 1);
+  if (local_rotary_) local_rotary_->Reserve(last_position + 1);
   if (rows > reserved_rows_) {
     reserved_rows_ = rows;
     x_ = MakeAligned<float>(rows * config_.hidden_size);
@@ -44,22 +46,31 @@ void Transformer::Reserve(size_t rows, int32_t last_position) {
 
 void Transformer::Embed(const Pass& pass) {
   const size_t hidden = config_.hidden_size;
+  const auto scale = static_cast<float>(config_.embedding_scale);
   pool_.ParallelFor(pass.tokens.size(), [&](size_t row, int) {
     float* x = x_.get() + row * hidden;
     token_embedding_.parts()[0].GetRow(pass.tokens[row], x);
+    if (scale != 1.0f) {
+      for (size_t i = 0; i < hidden; ++i) x[i] *= scale;
+    }
     if (position_embedding_.empty()) return;
     const float* position = position_embedding_.data() + pass.positions[row] * hidden;
     for (size_t i = 0; i < hidden; ++i) x[i] += position[i];
   });
 }
 
+const RotaryTable* Transformer::Rotary(int layer) const {
+  if (!rotary_) return nullptr;
+  return local_rotary_ && config_.window(layer) > 0 ? &*local_rotary_ : &*rotary_;
+}
+
 void Transformer::ApplyNorm(const Norm& norm, const float* x, float* y) const {
-  const size_t hidden = config_.hidden_size;
+  const size_t size = norm.weight.size();
   const auto epsilon = static_cast<float>(config_.norm_epsilon);
   if (norm.bias.empty()) {
-    kernels_.rms_norm(x, norm.weight.data(), epsilon, hidden, y);
+    kernels_.rms_norm(x, norm.weight.data(), epsilon, size, y);
   } else {
-    kernels_.layer_norm(x, norm.weight.data(), norm.bias.data(), epsilon, hidden, y);
+    kernels_.layer_norm(x, norm.weight.data(), norm.bias.data(), epsilon, size, y);
   }
 }
 
@@ -83,16 +94,38 @@ void Transformer::MultiplyNormed(const Norm& norm, const Linear& linear, size_t 
   MultiplyRows(linear, {normed_.get(), hidden, rows}, apply, y, /*accumulate=*/false);
 }
 
+// Adds norm(linear(x)), or linear(x) for an empty norm, to the residual stream x_.
+template <typename RowTask>
+void Transformer::AddToResidual(const Linear& linear, const Norm& norm, const InputRows& x,
+                                const RowTask& before) {
+  if (norm.empty()) return MultiplyRows(linear, x, before, x_.get(), /*accumulate=*/true);
+  const size_t hidden = config_.hidden_size;
+  MultiplyRows(linear, x, before, normed_.get(), /*accumulate=*/false);
+  pool_.ParallelFor(x.rows, [&](size_t row, int) {
+    float* added = normed_.get() + row * hidden;
+    float* to = x_.get() + row * hidden;
+    ApplyNorm(norm, added, added);
+    for (size_t i = 0; i < hidden; ++i) to[i] += added[i];
+  });
+}
+
+// Heads of q and k, which lie one after another, become what attention compares.
+void Transformer::RotateHeads(int layer, float* qk, int32_t position) const {
+  const Layer& weights = layers_[layer];
+  const RotaryTable* rotary = Rotary(layer);
+  for (int h = 0; h < config_.num_heads + config_.num_kv_heads; ++h) {
+    float* head = qk + size_t(h) * config_.head_dim;
+    const Norm& norm = h < config_.num_heads ? weights.q_norm : weights.k_norm;
+    if (!norm.empty()) ApplyNorm(norm, head, head);
+    if (rotary != nullptr) rotary->Rotate(head, position);
+  }
+}
+
 // Rotates q and k of a row, then stores its k and v.
 void Transformer::StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv) {
   const size_t q_size = QSize(config_), kv_size = KvSize(config_);
   float* q = qkv_.get() + row * (q_size + 2 * kv_size);
-  if (rotary_) {
-    // Heads of q and k lie one after another.
-    for (int h = 0; h < config_.num_heads + config_.num_kv_heads; ++h) {
-      rotary_->Rotate(q + size_t(h) * config_.head_dim, slot.position);
-    }
-  }
+  RotateHeads(layer, q, slot.position);
   kv.StoreRow(slot.block, layer, false, slot.position % kBlockTokens, q + q_size);
   kv.StoreRow(slot.block, layer, true, slot.position % kBlockTokens, q + q_size + kv_size);
 }
@@ -134,6 +167,8 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
   }
   const size_t q_size = QSize(config_);
   const size_t qkv_size = q_size + 2 * KvSize(config_);
+  const double scale = config_.attention_scale;
+  const double by_head_dim = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   pool_.ParallelFor(tasks.size(), [&](size_t index, int thread) {
     const Task& task = tasks[index];
     AttentionTile tile;
@@ -142,7 +177,8 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
     tile.head_dim = config_.head_dim;
     tile.first_position = task.sequence->first_position + static_cast<int32_t>(task.first);
     tile.kv_dtype = kv.dtype();
-    tile.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+    tile.window = config_.window(layer);
+    tile.scale = static_cast<float>(scale > 0 ? scale : by_head_dim);
     tile.scratch = scratch_[thread].get();
     const size_t row = task.sequence->first_row + task.first;
     const size_t column = task.kv_head * group * config_.head_dim;
@@ -162,30 +198,32 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
   });
 }
 
-void Transformer::Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv) {
+void Transformer::Attention(int layer, const Pass& pass, KvPool& kv) {
+  const Layer& weights = layers_[layer];
   const size_t rows = pass.tokens.size();
-  MultiplyNormed(layer.attention_norm, layer.qkv, rows, qkv_.get());
-  StoreKv(index, pass, kv);
-  AttendAll(index, pass, kv);
-  MultiplyRows(
-      layer.attention_output, {attended_.get(), QSize(config_), rows}, [](size_t) {}, x_.get(),
-      /*accumulate=*/true);
+  MultiplyNormed(weights.attention_norm, weights.qkv, rows, qkv_.get());
+  StoreKv(layer, pass, kv);
+  AttendAll(layer, pass, kv);
+  AddToResidual(weights.attention_output, weights.attention_post_norm,
+                {attended_.get(), QSize(config_), rows}, [](size_t) {});
 }
 
 void Transformer::Mlp(const Layer& layer, size_t rows) {
+  using Activation = LayerTraits::Activation;
   const size_t size = config_.intermediate_size;
   const size_t stride = layer.up.features();
-  const bool gated = config_.architecture == Architecture::kLlama;
   MultiplyNormed(layer.mlp_norm, layer.up, rows, up_.get());
   const auto activate = [&](size_t row) {
-    float* up = up_.get() + row * stride;
-    if (gated) {
-      kernels_.silu_multiply(up, up + size, size);
-    } else {
-      kernels_.gelu(up, size);
+    float* gate = up_.get() + row * stride;
+    const float* up = gate + size;
+    if (traits_.activation == Activation::kGatedSilu) {
+      return kernels_.silu_multiply(gate, up, size);
     }
+    kernels_.gelu(gate, size);
+    if (traits_.activation == Activation::kGelu) return;
+    for (size_t i = 0; i < size; ++i) gate[i] *= up[i];
   };
-  MultiplyRows(layer.down, {up_.get(), stride, rows}, activate, x_.get(), /*accumulate=*/true);
+  AddToResidual(layer.down, layer.mlp_post_norm, {up_.get(), stride, rows}, activate);
 }
 
 void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logits) {
@@ -194,7 +232,7 @@ void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logi
   Reserve(rows, *std::max_element(pass.positions.begin(), pass.positions.end()));
   Embed(pass);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    Attention(layers_[i], static_cast<int>(i), pass, kv);
+    Attention(static_cast<int>(i), pass, kv);
     Mlp(layers_[i], rows);
   }
   logits.resize(pass.logit_rows.size() * config_.vocabulary_size);

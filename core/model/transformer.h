@@ -1,5 +1,6 @@
-// Transformer: the layers that GPT-2 and Llama models are made of, over packed
-// weights. One pass takes rows of many sequences at once.
+// Transformer: the layers that every architecture is made of, as its LayerTraits
+// and ModelConfig say, over packed weights. One pass takes rows of many sequences
+// at once.
 //
 // Threading  Forward is called by one thread; it runs its loops on the pool.
 #pragma once
@@ -20,16 +21,20 @@
 
 namespace reprise {
 
-// RMSNorm without bias, LayerNorm with.
+// RMSNorm without bias, LayerNorm with. Without a weight there is no norm.
 struct Norm {
   std::vector<float> weight;
   std::vector<float> bias;
+
+  bool empty() const { return weight.empty(); }
 };
 
 struct Layer {
   Norm attention_norm, mlp_norm;
+  Norm attention_post_norm, mlp_post_norm;  // of what is added to the residual; may be empty
+  Norm q_norm, k_norm;                      // of each head; may be empty
   Linear qkv, attention_output;
-  Linear up, down;  // Llama: gate and up side by side
+  Linear up, down;  // gated: gate and up side by side
 };
 
 // Rows of one sequence within a pass.
@@ -73,12 +78,17 @@ class Transformer {
   Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool);
 
   void Embed(const Pass& pass);
+  const RotaryTable* Rotary(int layer) const;
   void ApplyNorm(const Norm& norm, const float* x, float* y) const;
   void MultiplyNormed(const Norm& norm, const Linear& linear, size_t rows, float* y);
   template <typename RowTask>
   void MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before, float* y,
                     bool accumulate);
-  void Attention(const Layer& layer, int index, const Pass& pass, KvPool& kv);
+  template <typename RowTask>
+  void AddToResidual(const Linear& linear, const Norm& norm, const InputRows& x,
+                     const RowTask& before);
+  void Attention(int layer, const Pass& pass, KvPool& kv);
+  void RotateHeads(int layer, float* qk, int32_t position) const;
   struct KvSlot {
     BlockId block;
     int32_t position;
@@ -90,12 +100,14 @@ class Transformer {
   void Reserve(size_t rows, int32_t last_position);
 
   ModelConfig config_;
+  const LayerTraits& traits_;
   const Kernels& kernels_;
   ThreadPool& pool_;
   Linear token_embedding_;
-  std::optional<Linear> lm_head_;          // none: tied to the embedding
-  std::vector<float> position_embedding_;  // GPT-2: [context][hidden]
-  std::optional<RotaryTable> rotary_;      // Llama
+  std::optional<Linear> lm_head_;            // none: tied to the embedding
+  std::vector<float> position_embedding_;    // learned positions: [context][hidden]
+  std::optional<RotaryTable> rotary_;        // rotary positions
+  std::optional<RotaryTable> local_rotary_;  // of layers with a window; none: rotary_
   std::vector<Layer> layers_;
   Norm final_norm_;
 

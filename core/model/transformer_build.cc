@@ -11,10 +11,13 @@ struct Transformer::Builder {
     int64_t count;
   };
 
+  using BiasKind = LayerTraits::Bias;
+
   const ModelConfig& config;
   const WeightFile& weights;
   WeightChoice choice;
   ThreadPool& pool;
+  const LayerTraits& traits = TraitsOf(config.architecture);
 
   // Stacks matrices of `columns` input features; those stored alike and next to
   // each other become one.
@@ -46,31 +49,34 @@ struct Transformer::Builder {
     return values;
   }
 
-  // A bias is optional in Llama and required in GPT-2.
-  absl::StatusOr<std::vector<float>> Bias(const std::string& name, int64_t size) {
-    if (config.architecture == Architecture::kLlama && !weights.Has(name)) {
-      return std::vector<float>();
+  absl::StatusOr<std::vector<float>> Bias(const std::string& name, int64_t size, BiasKind kind) {
+    if (kind == BiasKind::kRequired || (kind == BiasKind::kOptional && weights.Has(name))) {
+      return Vector(name, size);
     }
-    return Vector(name, size);
+    if (!weights.Has(name)) return std::vector<float>();
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", name, " is there, and ",
+                                                   ArchitectureName(config.architecture),
+                                                   " has no such bias"));
   }
 
-  absl::StatusOr<Norm> ReadNorm(const std::string& name) {
+  absl::StatusOr<Norm> ReadNorm(const std::string& name, int64_t size) {
     Norm norm;
-    ASSIGN_OR_RETURN(norm.weight, Vector(name + ".weight", config.hidden_size));
-    if (config.architecture == Architecture::kGpt2) {
-      ASSIGN_OR_RETURN(norm.bias, Vector(name + ".bias", config.hidden_size));
+    ASSIGN_OR_RETURN(norm.weight, Vector(name + ".weight", size));
+    if (traits.norm == LayerTraits::Norm::kLayerNorm) {
+      ASSIGN_OR_RETURN(norm.bias, Vector(name + ".bias", size));
     }
     return norm;
   }
 
   // The linears `stems`, side by side.
-  absl::StatusOr<Linear> ReadLinear(const std::vector<Rows>& stems, int64_t columns) {
+  absl::StatusOr<Linear> ReadLinear(const std::vector<Rows>& stems, int64_t columns,
+                                    BiasKind kind) {
     std::vector<Rows> matrices;
     std::vector<float> bias;
     bool any_bias = false;
     for (const Rows& stem : stems) {
       matrices.push_back({stem.name + ".weight", stem.count});
-      ASSIGN_OR_RETURN(std::vector<float> part, Bias(stem.name + ".bias", stem.count));
+      ASSIGN_OR_RETURN(std::vector<float> part, Bias(stem.name + ".bias", stem.count, kind));
       any_bias = any_bias || !part.empty();
       part.resize(stem.count);
       bias.insert(bias.end(), part.begin(), part.end());
@@ -79,26 +85,38 @@ struct Transformer::Builder {
     return Stack(matrices, columns, std::move(bias));
   }
 
+  absl::Status ReadNorms(const std::string& prefix, Layer& layer) {
+    const int64_t hidden = config.hidden_size;
+    ASSIGN_OR_RETURN(layer.attention_norm, ReadNorm(prefix + "attention_norm", hidden));
+    ASSIGN_OR_RETURN(layer.mlp_norm, ReadNorm(prefix + "mlp_norm", hidden));
+    if (traits.post_norms) {
+      ASSIGN_OR_RETURN(layer.attention_post_norm, ReadNorm(prefix + "attention_post_norm", hidden));
+      ASSIGN_OR_RETURN(layer.mlp_post_norm, ReadNorm(prefix + "mlp_post_norm", hidden));
+    }
+    if (!traits.qk_norm) return absl::OkStatus();
+    ASSIGN_OR_RETURN(layer.q_norm, ReadNorm(prefix + "q_norm", config.head_dim));
+    ASSIGN_OR_RETURN(layer.k_norm, ReadNorm(prefix + "k_norm", config.head_dim));
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<Layer> ReadLayer(int index) {
     const std::string prefix = absl::StrCat("layers.", index, ".");
     const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
     const int64_t q_size = int64_t{config.num_heads} * config.head_dim;
     const int64_t kv_size = int64_t{config.num_kv_heads} * config.head_dim;
     Layer layer;
-    ASSIGN_OR_RETURN(layer.attention_norm, ReadNorm(prefix + "attention_norm"));
-    ASSIGN_OR_RETURN(layer.mlp_norm, ReadNorm(prefix + "mlp_norm"));
+    RETURN_IF_ERROR(ReadNorms(prefix, layer));
     ASSIGN_OR_RETURN(layer.qkv, ReadLinear({{prefix + "attention.q", q_size},
                                             {prefix + "attention.k", kv_size},
                                             {prefix + "attention.v", kv_size}},
-                                           hidden));
-    ASSIGN_OR_RETURN(layer.attention_output,
-                     ReadLinear({{prefix + "attention.output", hidden}}, q_size));
+                                           hidden, traits.qkv_bias));
+    ASSIGN_OR_RETURN(layer.attention_output, ReadLinear({{prefix + "attention.output", hidden}},
+                                                        q_size, traits.output_bias));
     std::vector<Rows> up = {{prefix + "mlp.up", inner}};
-    if (config.architecture == Architecture::kLlama) {
-      up.insert(up.begin(), {prefix + "mlp.gate", inner});
-    }
-    ASSIGN_OR_RETURN(layer.up, ReadLinear(up, hidden));
-    ASSIGN_OR_RETURN(layer.down, ReadLinear({{prefix + "mlp.down", hidden}}, inner));
+    if (traits.gated()) up.insert(up.begin(), {prefix + "mlp.gate", inner});
+    ASSIGN_OR_RETURN(layer.up, ReadLinear(up, hidden, traits.mlp_bias));
+    ASSIGN_OR_RETURN(layer.down,
+                     ReadLinear({{prefix + "mlp.down", hidden}}, inner, traits.mlp_bias));
     return layer;
   }
 };
@@ -117,7 +135,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Build(const LoadedMode
     ASSIGN_OR_RETURN(made->lm_head_,
                      builder.Stack({{"lm_head", vocabulary}}, config.hidden_size, {}));
   }
-  if (config.architecture == Architecture::kGpt2) {
+  if (!builder.traits.rotary()) {
     ASSIGN_OR_RETURN(
         const WeightTensor* positions,
         model.weights->Find("position_embedding", {config.context_length, config.hidden_size}));
@@ -128,7 +146,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Build(const LoadedMode
     ASSIGN_OR_RETURN(Layer layer, builder.ReadLayer(i));
     made->layers_.push_back(std::move(layer));
   }
-  ASSIGN_OR_RETURN(made->final_norm_, builder.ReadNorm("final_norm"));
+  ASSIGN_OR_RETURN(made->final_norm_, builder.ReadNorm("final_norm", config.hidden_size));
   model.weights->DropPages();
   return made;
 }

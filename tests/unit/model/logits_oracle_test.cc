@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <numeric>
 
 #include "core/model/cpu_runner.h"
@@ -21,7 +22,8 @@ class LogitsOracleTest : public ::testing::TestWithParam<const char*> {
   std::string Folder() const { return std::string("model/") + GetParam(); }
 
   std::unique_ptr<ModelRunner> MakeRunner(Dtype dtype) {
-    auto model = LoadModel(GoldenPath(Folder()));
+    const std::string gguf = GoldenPath(Folder() + "/model.gguf");
+    auto model = LoadModel(std::filesystem::exists(gguf) ? gguf : GoldenPath(Folder()));
     EXPECT_TRUE(model.ok()) << model.status();
     CpuRunnerOptions options;
     options.num_threads = 2;
@@ -76,7 +78,9 @@ TEST_P(LogitsOracleTest, Bf16IsNear) {
 INSTANTIATE_TEST_SUITE_P(All, LogitsOracleTest,
                          ::testing::Values("gpt2", "gpt2_sharded", "llama", "llama_untied",
                                            "llama_multi_head", "llama_theta", "llama_linear",
-                                           "llama_dynamic", "llama_yarn", "llama_llama3"),
+                                           "llama_dynamic", "llama_yarn", "llama_llama3", "gpt_neo",
+                                           "qwen2", "qwen2_window", "qwen2_gguf", "gemma3",
+                                           "gemma3_gguf"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
