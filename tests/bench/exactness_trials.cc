@@ -236,17 +236,19 @@ class Configuration {
   std::unique_ptr<ModelRunner> runners_[2];  // of one thread, of two
 };
 
-// Two layers; down projections reduce over 4096.
+// Two layers, one of them local in architectures that have such; down projections reduce
+// over 4096.
 ModelConfig TwoLayers(const char* name, Architecture architecture, int heads, int kv_heads,
                       int head_dim) {
   ModelConfig c = SmallModelConfig(architecture);
   c.name = name;
   c.num_heads = heads;
   c.num_kv_heads = kv_heads;
-  c.head_dim = c.rope.dimensions = head_dim;
+  SetHeadDim(head_dim, c);
   c.hidden_size = heads * head_dim;
   c.intermediate_size = 4096;
   c.context_length = 640;
+  SetLocalLayers(100, c);
   return c;
 }
 
@@ -284,9 +286,13 @@ class Report {
 void RunSmall(int trials, std::mt19937& random, Report& report) {
   constexpr int kMaxPrompt = 600;
   const Kernels& kernels = *SelectKernels("");
-  const ModelConfig shapes[] = {TwoLayers("gpt2, 16 x 64", Architecture::kGpt2, 16, 16, 64),
-                                TwoLayers("llama, 8 of 2 x 64", Architecture::kLlama, 8, 2, 64),
-                                TwoLayers("llama, 8 of 4 x 128", Architecture::kLlama, 8, 4, 128)};
+  const ModelConfig shapes[] = {
+      TwoLayers("gpt2, 16 x 64", Architecture::kGpt2, 16, 16, 64),
+      TwoLayers("llama, 8 of 2 x 64", Architecture::kLlama, 8, 2, 64),
+      TwoLayers("llama, 8 of 4 x 128", Architecture::kLlama, 8, 4, 128),
+      TwoLayers("gpt_neo, 12 x 64", Architecture::kGptNeo, 12, 12, 64),
+      TwoLayers("qwen2, 12 of 2 x 128", Architecture::kQwen2, 12, 2, 128),
+      TwoLayers("gemma3, 4 of 1 x 256", Architecture::kGemma3, 4, 1, 256)};
   const int configurations =
       static_cast<int>(std::size(shapes) * std::size(kFormats) * std::size(kKvDtypes));
   const int each = (trials + configurations - 1) / configurations;

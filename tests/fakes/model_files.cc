@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "core/model/architectures/architecture.h"
 
 namespace reprise {
 namespace {
@@ -121,7 +122,11 @@ std::string GgufName(const std::string& name) {
                        {"lm_head", "output.weight"},
                        {"layers.", "blk."},
                        {"attention_norm", "attn_norm"},
+                       {"attention_post_norm", "post_attention_norm"},
                        {"mlp_norm", "ffn_norm"},
+                       {"mlp_post_norm", "post_ffw_norm"},
+                       {"q_norm", "attn_q_norm"},
+                       {"k_norm", "attn_k_norm"},
                        {"attention.", "attn_"},
                        {"mlp.", "ffn_"}});
 }
@@ -171,8 +176,9 @@ FileTensor& HuggingFaceContents::Tensor(const std::string& name) { return Find(*
 
 GgufContents ToGguf(const LoadedModel& model) {
   const ModelConfig& c = model.config;
-  const bool llama = c.architecture == Architecture::kLlama;
-  const std::string arch = llama ? "llama" : "gpt2";
+  const GgufLayout& layout = DefinitionOf(c.architecture).gguf;
+  const bool rotary = TraitsOf(c.architecture).rotary();
+  const std::string arch(layout.name);
   GgufContents out;
   out.metadata = {{"general.architecture", arch},
                   {"general.name", c.name},
@@ -181,21 +187,25 @@ GgufContents ToGguf(const LoadedModel& model) {
                   {arch + ".attention.head_count", int64_t{c.num_heads}},
                   {arch + ".feed_forward_length", int64_t{c.intermediate_size}},
                   {arch + ".context_length", int64_t{c.context_length}}};
-  if (llama) {
+  if (rotary) {
     out.metadata[arch + ".attention.head_count_kv"] = int64_t{c.num_kv_heads};
     out.metadata[arch + ".attention.layer_norm_rms_epsilon"] = c.norm_epsilon;
     out.metadata[arch + ".rope.freq_base"] = c.rope.theta;
   } else {
     out.metadata[arch + ".attention.layer_norm_epsilon"] = c.norm_epsilon;
   }
+  if (!c.windows.empty()) {
+    out.metadata[arch + ".attention.sliding_window"] = int64_t{c.windows[0]};
+  }
   for (const WeightTensor& tensor : model.weights->tensors()) {
-    if (!llama && IsQkv(tensor.name)) continue;
+    if (!rotary && IsQkv(tensor.name)) continue;
     FileTensor copy = CopyOf(tensor, GgufName(tensor.name));
-    const bool rotated = llama && (absl::EndsWith(tensor.name, "attention.q.weight") ||
-                                   absl::EndsWith(tensor.name, "attention.k.weight"));
+    const bool rotated =
+        layout.interleaved_rope && (absl::EndsWith(tensor.name, "attention.q.weight") ||
+                                    absl::EndsWith(tensor.name, "attention.k.weight"));
     out.tensors.push_back(rotated ? Interleave(std::move(copy), c.head_dim) : std::move(copy));
   }
-  for (int i = 0; !llama && i < c.num_layers; ++i) {
+  for (int i = 0; !rotary && i < c.num_layers; ++i) {
     for (const char* suffix : {"weight", "bias"}) {
       out.tensors.push_back(FuseQkv(model, absl::StrCat("layers.", i, "."), suffix,
                                     absl::StrCat("blk.", i, ".attn_qkv.", suffix)));

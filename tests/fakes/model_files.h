@@ -39,7 +39,7 @@ struct HuggingFaceContents {
 };
 
 // The model, of F32 tensors, under llama.cpp's and Hugging Face's names and in
-// their layouts.
+// their layouts; as a folder GPT-2 or Llama.
 GgufContents ToGguf(const LoadedModel& model);
 HuggingFaceContents ToHuggingFace(const LoadedModel& model);
 

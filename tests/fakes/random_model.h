@@ -1,6 +1,8 @@
 // Small models with random weights, in memory.
 #pragma once
 
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <string>
@@ -10,7 +12,27 @@
 
 namespace reprise {
 
-// Quantised super-blocks hold 256 weights.
+// Sets head_dim and what follows from it.
+inline void SetHeadDim(int32_t head_dim, ModelConfig& c) {
+  c.head_dim = c.rope.dimensions = head_dim;
+  if (c.local_rope) c.local_rope->dimensions = head_dim;
+}
+
+// Gives layers turns of `window` keys and of all, and the architecture's scales.
+inline void SetLocalLayers(int32_t window, ModelConfig& c) {
+  const bool gemma = c.architecture == Architecture::kGemma3;
+  if (!gemma && c.architecture != Architecture::kGptNeo) return;
+  c.windows.clear();
+  for (int i = 0; i < c.num_layers; ++i) c.windows.push_back((i % 2 == 0) == gemma ? window : 0);
+  c.attention_scale = gemma ? 1 / std::sqrt(1.25 * c.head_dim) : 1.0;
+  if (!gemma) return;
+  c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
+  c.rope.theta = 1e6;
+  c.local_rope = RopeConfig{.dimensions = c.head_dim};
+}
+
+// Quantised super-blocks hold 256 weights. Local layers see fewer keys than a tile of
+// multi-head attention has rows, and more than one of grouped attention has.
 inline ModelConfig SmallModelConfig(Architecture architecture,
                                     StorageType storage = StorageType::kF32) {
   ModelConfig c;
@@ -18,13 +40,15 @@ inline ModelConfig SmallModelConfig(Architecture architecture,
   c.architecture = architecture;
   c.num_layers = 2;
   c.num_heads = 6;
-  c.num_kv_heads = architecture == Architecture::kLlama ? 2 : 6;
-  c.head_dim = c.rope.dimensions = storage == StorageType::kQ4_K ? 128 : 64;
-  c.hidden_size = c.num_heads * c.head_dim;
+  c.num_kv_heads = TraitsOf(architecture).rotary() ? 2 : 6;
+  SetHeadDim(storage == StorageType::kQ4_K ? 128 : 64, c);
+  // Gemma's width is not that of its heads.
+  c.hidden_size = architecture == Architecture::kGemma3 ? 512 : c.num_heads * c.head_dim;
   c.intermediate_size = 1024;
   c.vocabulary_size = 331;  // no multiple of any panel
   c.context_length = 256;
   c.tied_embeddings = true;
+  SetLocalLayers(24, c);
   return c;
 }
 
@@ -33,12 +57,13 @@ inline ModelConfig TinyModelConfig(Architecture architecture) {
   ModelConfig c = SmallModelConfig(architecture);
   c.num_layers = 1;
   c.num_heads = 2;
-  c.num_kv_heads = architecture == Architecture::kLlama ? 1 : 2;
-  c.head_dim = c.rope.dimensions = 8;
+  c.num_kv_heads = TraitsOf(architecture).rotary() ? 1 : 2;
+  SetHeadDim(8, c);
   c.hidden_size = 16;
   c.intermediate_size = 24;
   c.vocabulary_size = 40;
   c.context_length = 64;
+  SetLocalLayers(5, c);
   return c;
 }
 
@@ -52,22 +77,10 @@ class RandomModelBuilder {
 
   LoadedModel Build() {
     const ModelConfig& c = config_;
-    const bool llama = c.architecture == Architecture::kLlama;
     AddMatrix("token_embedding", c.vocabulary_size, c.hidden_size);
-    if (!llama) Add("position_embedding", {c.context_length, c.hidden_size});
-    AddNorm("final_norm");
-    for (int i = 0; i < c.num_layers; ++i) {
-      const std::string layer = "layers." + std::to_string(i) + ".";
-      AddNorm(layer + "attention_norm");
-      AddNorm(layer + "mlp_norm");
-      AddLinear(layer + "attention.q", c.num_heads * c.head_dim, c.hidden_size);
-      AddLinear(layer + "attention.k", c.num_kv_heads * c.head_dim, c.hidden_size);
-      AddLinear(layer + "attention.v", c.num_kv_heads * c.head_dim, c.hidden_size);
-      AddLinear(layer + "attention.output", c.hidden_size, c.num_heads * c.head_dim);
-      AddLinear(layer + "mlp.up", c.intermediate_size, c.hidden_size);
-      AddLinear(layer + "mlp.down", c.hidden_size, c.intermediate_size);
-      if (llama) AddLinear(layer + "mlp.gate", c.intermediate_size, c.hidden_size);
-    }
+    if (!traits_.rotary()) Add("position_embedding", {c.context_length, c.hidden_size});
+    AddNorm("final_norm", c.hidden_size);
+    for (int i = 0; i < c.num_layers; ++i) AddLayer("layers." + std::to_string(i) + ".");
     for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].bytes = ByteView(owned_[i]);
     LoadedModel model;
     model.config = config_;
@@ -88,14 +101,37 @@ class RandomModelBuilder {
     tensors_.push_back({name, StorageType::kF32, std::move(shape), {}});
   }
 
-  void AddNorm(const std::string& name) {
-    Add(name + ".weight", {config_.hidden_size}, 1);
-    if (config_.architecture == Architecture::kGpt2) Add(name + ".bias", {config_.hidden_size});
+  void AddLayer(const std::string& layer) {
+    const ModelConfig& c = config_;
+    AddNorm(layer + "attention_norm", c.hidden_size);
+    AddNorm(layer + "mlp_norm", c.hidden_size);
+    const int64_t q_size = c.num_heads * c.head_dim, kv_size = c.num_kv_heads * c.head_dim;
+    AddLinear(layer + "attention.q", {q_size, c.hidden_size}, traits_.qkv_bias);
+    AddLinear(layer + "attention.k", {kv_size, c.hidden_size}, traits_.qkv_bias);
+    AddLinear(layer + "attention.v", {kv_size, c.hidden_size}, traits_.qkv_bias);
+    AddLinear(layer + "attention.output", {c.hidden_size, q_size}, traits_.output_bias);
+    AddLinear(layer + "mlp.up", {c.intermediate_size, c.hidden_size}, traits_.mlp_bias);
+    AddLinear(layer + "mlp.down", {c.hidden_size, c.intermediate_size}, traits_.mlp_bias);
+    if (traits_.gated()) {
+      AddLinear(layer + "mlp.gate", {c.intermediate_size, c.hidden_size}, traits_.mlp_bias);
+    }
+    if (traits_.qk_norm) {
+      for (const char* norm : {"q_norm", "k_norm"}) AddNorm(layer + norm, c.head_dim);
+    }
+    if (!traits_.post_norms) return;
+    for (const char* norm : {"attention_post_norm", "mlp_post_norm"}) {
+      AddNorm(layer + norm, c.hidden_size);
+    }
   }
 
-  void AddLinear(const std::string& name, int64_t rows, int64_t columns) {
-    AddMatrix(name + ".weight", rows, columns);
-    if (config_.architecture == Architecture::kGpt2) Add(name + ".bias", {rows});
+  void AddNorm(const std::string& name, int64_t size) {
+    Add(name + ".weight", {size}, 1);
+    if (traits_.norm == LayerTraits::Norm::kLayerNorm) Add(name + ".bias", {size});
+  }
+
+  void AddLinear(const std::string& name, std::array<int64_t, 2> shape, LayerTraits::Bias bias) {
+    AddMatrix(name + ".weight", shape[0], shape[1]);
+    if (bias == LayerTraits::Bias::kRequired) Add(name + ".bias", {shape[0]});
   }
 
   void AddMatrix(const std::string& name, int64_t rows, int64_t columns) {
@@ -122,6 +158,7 @@ class RandomModelBuilder {
   StorageType storage_;
   std::mt19937 random_{7};
   ModelConfig config_;
+  const LayerTraits& traits_ = TraitsOf(config_.architecture);
   std::vector<std::vector<uint8_t>> owned_;
   std::vector<WeightTensor> tensors_;
 };

@@ -70,6 +70,7 @@ std::vector<std::string> FuzzSeeds() {
   metadata.tensors.clear();
   return {WriteGguf(llama), WriteGguf(metadata),
           WriteGguf(ToGguf(RandomModelBuilder(TinyModelConfig(Architecture::kGpt2)).Build())),
+          WriteGguf(ToGguf(RandomModelBuilder(TinyModelConfig(Architecture::kGemma3)).Build())),
           ReadSeed("tests/golden/quantization/types.gguf")};
 }
 

@@ -57,6 +57,9 @@ std::vector<std::string> FuzzSeeds() {
       std::string(1, 0) + WriteJson(config),
       std::string(1, 0) + WriteJson(gpt2.config),
       "\1{\"weight_map\": {\"model.norm.weight\": \"model.safetensors\"}}",
+      std::string(1, 0) + ReadSeed("tests/golden/model/gpt_neo/config.json"),
+      std::string(1, 0) + ReadSeed("tests/golden/model/qwen2_window/config.json"),
+      std::string(1, 0) + ReadSeed("tests/golden/model/gemma3/config.json"),
       std::string("\2") + kTokenizer,
       std::string("\2") + kWordPiece,
       std::string("\2") +

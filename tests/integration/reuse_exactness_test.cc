@@ -60,7 +60,7 @@ class RecordingRunner final : public ModelRunner {
 constexpr int kOutputTokens = 20;
 // A few prompts' worth, so that blocks are evicted.
 int64_t PoolBytes(Architecture architecture) {
-  return int64_t{architecture == Architecture::kGpt2 ? 3 : 1} << 20;
+  return int64_t{TraitsOf(architecture).rotary() ? 1 : 3} << 20;
 }
 
 class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
@@ -191,9 +191,11 @@ TEST_P(ReuseExactnessTest, GeneratedTokensAreReusedToTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ReuseExactnessTest,
-                         ::testing::Values(Architecture::kGpt2, Architecture::kLlama),
+                         ::testing::Values(Architecture::kGpt2, Architecture::kLlama,
+                                           Architecture::kGptNeo, Architecture::kQwen2,
+                                           Architecture::kGemma3),
                          [](const auto& info) {
-                           return std::string(info.param == Architecture::kGpt2 ? "Gpt2" : "Llama");
+                           return std::string(ArchitectureName(info.param));
                          });
 
 }  // namespace

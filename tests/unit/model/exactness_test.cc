@@ -43,7 +43,14 @@ constexpr Format kFormats[] = {
     {"Q8_0", WeightChoice::kAsStored, StorageType::kQ8_0, Dtype::kBfloat16, Architecture::kLlama},
     {"Q4_0", WeightChoice::kAsStored, StorageType::kQ4_0, Dtype::kFloat32, Architecture::kGpt2},
     {"Q4_1", WeightChoice::kAsStored, StorageType::kQ4_1, Dtype::kBfloat16, Architecture::kLlama},
-    {"Q4_K", WeightChoice::kAsStored, StorageType::kQ4_K, Dtype::kFloat16, Architecture::kLlama}};
+    {"Q4_K", WeightChoice::kAsStored, StorageType::kQ4_K, Dtype::kFloat16, Architecture::kLlama},
+    {"NeoFp32", WeightChoice::kFp32, StorageType::kF32, Dtype::kFloat32, Architecture::kGptNeo},
+    {"NeoInt8", WeightChoice::kInt8, StorageType::kF32, Dtype::kBfloat16, Architecture::kGptNeo},
+    {"QwenQ8", WeightChoice::kAsStored, StorageType::kQ8_0, Dtype::kBfloat16, Architecture::kQwen2},
+    {"GemmaFp32", WeightChoice::kFp32, StorageType::kF32, Dtype::kFloat32, Architecture::kGemma3},
+    {"GemmaBf16", WeightChoice::kBf16, StorageType::kF32, Dtype::kBfloat16, Architecture::kGemma3},
+    {"GemmaQ4_K", WeightChoice::kAsStored, StorageType::kQ4_K, Dtype::kFloat16,
+     Architecture::kGemma3}};
 
 std::vector<Case> AllCases(absl::Span<const Format> formats) {
   std::vector<Case> cases;
