@@ -1,14 +1,15 @@
 #include "core/text/bpe_tokenizer.h"
 
 #include <algorithm>
-#include <queue>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/text/bpe_merge.h"
 #include "core/text/byte_alphabet.h"
 #include "core/text/nfc.h"
+#include "core/text/sentencepiece.h"
 #include "core/text/utf8.h"
 #include "core/text/word_splitter.h"
 
@@ -17,81 +18,6 @@ namespace {
 
 constexpr TokenId kNoToken = -1;
 constexpr int64_t kMaxUnusedIds = 1 << 16;
-
-struct Merge {
-  int32_t rank;
-  TokenId merged;
-};
-
-uint64_t PairKey(TokenId left, TokenId right) {
-  return (uint64_t{static_cast<uint32_t>(left)} << 32) | static_cast<uint32_t>(right);
-}
-
-// A word being merged: a list of symbols linked over an array, with a queue of
-// possible merges, so that a word of n bytes costs O(n log n).
-class WordMerger {
- public:
-  WordMerger(const absl::flat_hash_map<uint64_t, Merge>& merges, std::vector<TokenId> symbols)
-      : merges_(merges),
-        symbols_(std::move(symbols)),
-        next_(symbols_.size()),
-        prev_(symbols_.size()) {
-    for (size_t i = 0; i < symbols_.size(); ++i) {
-      next_[i] = static_cast<int32_t>(i) + 1;
-      prev_[i] = static_cast<int32_t>(i) - 1;
-    }
-    for (size_t i = 0; i + 1 < symbols_.size(); ++i) Offer(static_cast<int32_t>(i));
-  }
-
-  void Run(std::vector<TokenId>& out) {
-    while (!queue_.empty()) {
-      const Candidate best = queue_.top();
-      queue_.pop();
-      if (IsStale(best)) continue;
-      Apply(best);
-    }
-    for (size_t i = 0; i < symbols_.size(); i = next_[i]) out.push_back(symbols_[i]);
-  }
-
- private:
-  struct Candidate {
-    int32_t rank;
-    int32_t at;
-    TokenId left, right, merged;
-    bool operator<(const Candidate& other) const {  // best rank on top, then leftmost
-      return rank != other.rank ? rank > other.rank : at > other.at;
-    }
-  };
-
-  bool AtEnd(int32_t i) const { return i >= static_cast<int32_t>(symbols_.size()); }
-
-  bool IsStale(const Candidate& c) const {
-    return symbols_[c.at] != c.left || AtEnd(next_[c.at]) || symbols_[next_[c.at]] != c.right;
-  }
-
-  void Offer(int32_t at) {
-    if (at < 0 || AtEnd(next_[at])) return;
-    const auto found = merges_.find(PairKey(symbols_[at], symbols_[next_[at]]));
-    if (found == merges_.end()) return;
-    queue_.push({found->second.rank, at, symbols_[at], symbols_[next_[at]], found->second.merged});
-  }
-
-  void Apply(const Candidate& c) {
-    const int32_t gone = next_[c.at];
-    symbols_[c.at] = c.merged;
-    symbols_[gone] = kGone;
-    next_[c.at] = next_[gone];
-    if (!AtEnd(next_[gone])) prev_[next_[gone]] = c.at;
-    Offer(prev_[c.at]);
-    Offer(c.at);
-  }
-
-  static constexpr TokenId kGone = -1;
-  const absl::flat_hash_map<uint64_t, Merge>& merges_;
-  std::vector<TokenId> symbols_;
-  std::vector<int32_t> next_, prev_;
-  std::priority_queue<Candidate> queue_;
-};
 
 class BpeTokenizer final : public Tokenizer {
  public:
@@ -117,10 +43,16 @@ class BpeTokenizer final : public Tokenizer {
 
  private:
   absl::Status AddVocabulary(const TokenizerSpec& spec);
+  absl::Status AddByteIds();
+  absl::StatusOr<std::vector<TokenId>> EncodeWords(absl::string_view text) const;
+  std::vector<TokenId> EncodeSentencePiece(absl::string_view text) const;
+  std::vector<TokenId> Characters(absl::string_view piece) const;
   absl::Status AddMerges(const TokenizerSpec& spec);
   void ComputeDigest(const TokenizerSpec& spec);
 
+  bool sentencepiece_ = false;
   std::unique_ptr<WordSplitter> splitter_;
+  UserSymbols user_symbols_;
   std::vector<std::string> bytes_;  // by id
   absl::flat_hash_map<std::string, TokenId> by_letters_;
   absl::flat_hash_map<std::string, TokenId> by_bytes_;  // ordinary tokens
@@ -167,14 +99,29 @@ absl::Status BpeTokenizer::AddVocabulary(const TokenizerSpec& spec) {
       bytes_.push_back(token);
       continue;
     }
-    bytes_.push_back(LettersToBytes(token).value_or(token));
+    bytes_.push_back(sentencepiece_ ? SentencePieceBytes(token)
+                                    : LettersToBytes(token).value_or(token));
     by_letters_.emplace(token, id);
     by_bytes_.emplace(bytes_.back(), id);
   }
+  for (const TokenId id : spec.user_symbols) {
+    RETURN_IF_ERROR(CheckId("user symbol id", id, spec.tokens.size()));
+    user_symbols_.Add(spec.tokens[id], id);
+  }
+  return AddByteIds();
+}
+
+absl::Status BpeTokenizer::AddByteIds() {
   for (int byte = 0; byte < 256; ++byte) {
-    // Some vocabularies (SmolLM's) lack a few control bytes; as in Hugging Face
-    // tokenizers, text loses those bytes.
-    const auto found = by_letters_.find(ByteLetters()[byte]);
+    const std::string letter =
+        sentencepiece_ ? ByteToken(static_cast<uint8_t>(byte)) : ByteLetters()[byte];
+    const auto found = by_letters_.find(letter);
+    if (found == by_letters_.end() && sentencepiece_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tokenizer: byte_fallback, and the vocabulary has no token ", letter));
+    }
+    // Some byte-level vocabularies (SmolLM's) lack a few control bytes; as in Hugging
+    // Face tokenizers, text loses those bytes.
     byte_ids_.push_back(found == by_letters_.end() ? kNoToken : found->second);
   }
   return absl::OkStatus();
@@ -203,11 +150,15 @@ void BpeTokenizer::ComputeDigest(const TokenizerSpec& spec) {
   builder.Add("special", absl::MakeConstSpan(spec.special));
   builder.AddInt("pre_tokenizer", static_cast<int>(spec.pre_tokenizer));
   builder.AddInt("nfc", spec.nfc).AddInt("ignore_merges", spec.ignore_merges);
+  if (!spec.user_symbols.empty()) {
+    builder.Add("user_symbols", absl::MakeConstSpan(spec.user_symbols));
+  }
   builder.AddInt("add_bos", spec.add_bos).AddInt("bos", spec.bos.value_or(-1));
   digest_ = builder.AddInt("eos", spec.eos.value_or(-1)).Finish();
 }
 
 absl::Status BpeTokenizer::Init(const TokenizerSpec& spec) {
+  sentencepiece_ = spec.pre_tokenizer == PreTokenizer::kSentencePiece;
   ASSIGN_OR_RETURN(splitter_, WordSplitter::Create(spec.pre_tokenizer));
   RETURN_IF_ERROR(AddVocabulary(spec));
   RETURN_IF_ERROR(AddMerges(spec));
@@ -224,6 +175,48 @@ absl::StatusOr<std::vector<TokenId>> BpeTokenizer::Encode(absl::string_view text
   if (const auto invalid = FindInvalidUtf8(text)) {
     return absl::InvalidArgumentError(absl::StrCat("text is not valid UTF-8 at byte ", *invalid));
   }
+  if (sentencepiece_) return EncodeSentencePiece(text);
+  return EncodeWords(text);
+}
+
+// The symbols that merging starts from: characters, or the bytes of one that is no token.
+std::vector<TokenId> BpeTokenizer::Characters(absl::string_view piece) const {
+  std::vector<TokenId> symbols;
+  for (size_t at = 0; at < piece.size();) {
+    const absl::string_view character = piece.substr(at, DecodeUtf8(piece, at).length);
+    at += character.size();
+    const auto found = by_letters_.find(character == " " ? kSpaceLetter : character);
+    if (found != by_letters_.end()) {
+      symbols.push_back(found->second);
+      continue;
+    }
+    for (const char byte : character) symbols.push_back(byte_ids_[static_cast<uint8_t>(byte)]);
+  }
+  return symbols;
+}
+
+std::vector<TokenId> BpeTokenizer::EncodeSentencePiece(absl::string_view text) const {
+  std::vector<TokenId> ids;
+  size_t begin = 0;  // of what lies between two user symbols
+  const auto merge = [&](size_t end) {
+    WordMerger(merges_, Characters(text.substr(begin, end - begin))).Run(ids);
+  };
+  for (size_t at = 0; at < text.size();) {
+    const std::optional<UserSymbols::Match> symbol = user_symbols_.Longest(text.substr(at));
+    if (!symbol) {
+      ++at;
+      continue;
+    }
+    merge(at);
+    ids.push_back(symbol->id);
+    at += symbol->length;
+    begin = at;
+  }
+  merge(text.size());
+  return ids;
+}
+
+absl::StatusOr<std::vector<TokenId>> BpeTokenizer::EncodeWords(absl::string_view text) const {
   std::string composed;
   if (nfc_) {
     ASSIGN_OR_RETURN(composed, ToNfc(text));

@@ -113,6 +113,22 @@ void AddLlama3(IdBuilder& ids, absl::string_view role, absl::string_view content
   ids.Text(absl::StrCat("\n\n", Trim(content))).Special("<|eot_id|>");
 }
 
+// Gemma has no system turn: its template puts the text, as it is, before the user's first
+// message, which it trims.
+void AddGemma(IdBuilder& ids, absl::Span<const ChatMessage> messages) {
+  std::string prefix;
+  for (const ChatMessage& message : messages) {
+    if (message.role == ChatRole::kSystem) {
+      prefix = absl::StrCat(message.content, "\n\n");
+      continue;
+    }
+    const char* role = message.role == ChatRole::kAssistant ? "model" : RoleName(message.role);
+    ids.Special("<start_of_turn>").Text(absl::StrCat(role, "\n", prefix, Trim(message.content)));
+    ids.Special("<end_of_turn>").Text("\n");
+    prefix.clear();
+  }
+}
+
 }  // namespace
 
 ChatFormat DetectChatFormat(absl::string_view template_source, absl::string_view architecture,
@@ -123,6 +139,9 @@ ChatFormat DetectChatFormat(absl::string_view template_source, absl::string_view
   }
   if (absl::StrContains(template_source, "<|im_start|>") && has("<|im_start|>")) {
     return ChatFormat::kChatMl;
+  }
+  if (absl::StrContains(template_source, "<start_of_turn>") && has("<start_of_turn>")) {
+    return ChatFormat::kGemma;
   }
   // DialoGPT's own template puts only EOS between turns; plain GPT-2 files say nothing.
   if (architecture == "gpt2" && tokenizer.eos_id().has_value()) return ChatFormat::kDialoGpt;
@@ -159,6 +178,10 @@ absl::StatusOr<std::vector<TokenId>> ChatTemplate::Render(
   RETURN_IF_ERROR(CheckOrder(messages));
   IdBuilder ids(*tokenizer_);
   if (format_ == ChatFormat::kLlama3) ids.Special("<|begin_of_text|>");
+  if (format_ == ChatFormat::kGemma) {
+    AddGemma(ids.Special("<bos>"), messages);
+    return ids.Special("<start_of_turn>").Text("model\n").Finish();
+  }
   if (format_ == ChatFormat::kChatMl && messages[0].role != ChatRole::kSystem &&
       !default_system_.empty()) {
     AddChatMl(ids, "system", default_system_);
@@ -182,6 +205,7 @@ absl::StatusOr<std::vector<TokenId>> ChatTemplate::Render(
 std::vector<TokenId> ChatTemplate::EndOfTurnIds() const {
   const char* literal = format_ == ChatFormat::kChatMl   ? "<|im_end|>"
                         : format_ == ChatFormat::kLlama3 ? "<|eot_id|>"
+                        : format_ == ChatFormat::kGemma  ? "<end_of_turn>"
                                                          : "";
   const auto id = tokenizer_->SpecialToken(literal);
   if (id) return {*id};

@@ -23,7 +23,7 @@ struct ChatMessage {
   std::string content;  // UTF-8
 };
 
-enum class ChatFormat { kNone, kChatMl, kDialoGpt, kLlama3 };
+enum class ChatFormat { kNone, kChatMl, kDialoGpt, kLlama3, kGemma };
 
 // Picks the format from the model's template source (Jinja text, may be empty),
 // its architecture name ("gpt2", "llama") and the special tokens it has. A

@@ -46,6 +46,8 @@ const char* ChatFormatName(ChatFormat format) {
       return "dialogpt";
     case ChatFormat::kLlama3:
       return "llama3";
+    case ChatFormat::kGemma:
+      return "gemma";
   }
   return "";
 }

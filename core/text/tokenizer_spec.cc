@@ -8,6 +8,7 @@
 #include "core/base/json.h"
 #include "core/base/mapped_file.h"
 #include "core/base/status_macros.h"
+#include "core/text/sentencepiece.h"
 
 namespace reprise {
 namespace {
@@ -85,6 +86,32 @@ absl::StatusOr<PreTokenizer> DetectPreTokenizer(const JsonValue& root) {
   return absl::InvalidArgumentError(
       absl::StrCat("pre_tokenizer of type ", parts.empty() ? "?" : parts[0],
                    " is none of GPT-2's, SmolLM's, Llama-3's and Qwen2's"));
+}
+
+// {"String": " "}
+bool IsSpacePattern(const JsonValue& node) {
+  const auto pattern = node.Get("pattern");
+  if (!pattern.ok()) return false;
+  const auto text = pattern->StringOr("String", "");
+  return text.ok() && *text == " ";
+}
+
+// Gemma's: spaces become "▁". Splitting at spaces is then no split.
+absl::Status CheckSentencePiece(const JsonValue& root) {
+  ASSIGN_OR_RETURN(const JsonValue normalizer, root.Get("normalizer"));
+  ASSIGN_OR_RETURN(const std::string type, normalizer.StringOr("type", ""));
+  ASSIGN_OR_RETURN(const std::string content, normalizer.StringOr("content", ""));
+  if (type != "Replace" || !IsSpacePattern(normalizer) || content != kSpaceLetter) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "normalizer of type \"", type, "\" beside byte_fallback, expected Replace of \" \"",
+        " by \"", kSpaceLetter, "\""));
+  }
+  if (!root.Has("pre_tokenizer")) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const JsonValue split, root.Get("pre_tokenizer"));
+  ASSIGN_OR_RETURN(const std::string split_type, split.StringOr("type", ""));
+  if (split_type == "Split" && IsSpacePattern(split)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("pre_tokenizer of type \"", split_type,
+                                                 "\" beside byte_fallback, expected none"));
 }
 
 // Whether text is normalised to form C, the one normalizer these models use.
@@ -177,7 +204,10 @@ absl::Status ReadAddedTokens(const JsonValue& root, TokenizerSpec& spec) {
     ASSIGN_OR_RETURN(const JsonValue content_value, token.Get("content"));
     ASSIGN_OR_RETURN(const std::string content, content_value.AsString());
     RETURN_IF_ERROR(SetToken(token.path(), content, id, spec));
-    spec.special.push_back(static_cast<TokenId>(id));
+    ASSIGN_OR_RETURN(const bool control, token.BoolOr("special", false));
+    // Byte-level models take from text none of what was added; SentencePiece knows the two kinds.
+    const bool symbol = spec.pre_tokenizer == PreTokenizer::kSentencePiece && !control;
+    (symbol ? spec.user_symbols : spec.special).push_back(static_cast<TokenId>(id));
   }
   return absl::OkStatus();
 }
@@ -213,8 +243,15 @@ absl::Status ReadTokenizerConfig(const JsonValue& config, TokenizerSpec& spec) {
 }
 
 absl::Status ReadTokenizerJson(const JsonValue& root, TokenizerSpec& spec) {
-  ASSIGN_OR_RETURN(spec.nfc, ReadNormalizer(root));
-  ASSIGN_OR_RETURN(spec.pre_tokenizer, DetectPreTokenizer(root));
+  ASSIGN_OR_RETURN(const JsonValue model, root.Get("model"));
+  ASSIGN_OR_RETURN(const bool byte_fallback, model.BoolOr("byte_fallback", false));
+  if (byte_fallback) {
+    RETURN_IF_ERROR(CheckSentencePiece(root));
+    spec.pre_tokenizer = PreTokenizer::kSentencePiece;
+  } else {
+    ASSIGN_OR_RETURN(spec.nfc, ReadNormalizer(root));
+    ASSIGN_OR_RETURN(spec.pre_tokenizer, DetectPreTokenizer(root));
+  }
   RETURN_IF_ERROR(ReadJsonVocabulary(root, spec));
   RETURN_IF_ERROR(ReadAddedTokens(root, spec));
   return CheckVocabularySize(spec.tokens.size());

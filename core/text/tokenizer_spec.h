@@ -1,4 +1,4 @@
-// TokenizerSpec: a byte-level BPE vocabulary as the model's files give it.
+// TokenizerSpec: a BPE vocabulary as the model's files give it.
 //
 // Threading  plain values.
 #pragma once
@@ -16,13 +16,15 @@
 namespace reprise {
 
 // How text is cut into words before merging. Source: llama.cpp's and Hugging
-// Face's pre-tokeniser definitions of the same names.
-enum class PreTokenizer { kGpt2, kSmolLm, kLlama3, kQwen2 };
+// Face's pre-tokeniser definitions of the same names. kSentencePiece cuts nothing,
+// and its alphabet is that of core/text/sentencepiece.h instead of bytes.
+enum class PreTokenizer { kGpt2, kSmolLm, kLlama3, kQwen2, kSentencePiece };
 
 struct TokenizerSpec {
-  std::vector<std::string> tokens;  // by id; byte-level letters, special tokens literal
+  std::vector<std::string> tokens;  // by id; in letters, special tokens literal
   std::vector<std::pair<std::string, std::string>> merges;  // best first
-  std::vector<TokenId> special;  // control tokens, never produced by text
+  std::vector<TokenId> special;       // control tokens, never produced by text
+  std::vector<TokenId> user_symbols;  // kSentencePiece: found in text before it is merged
   PreTokenizer pre_tokenizer = PreTokenizer::kGpt2;
   bool nfc = false;            // text is normalised to form C first
   bool ignore_merges = false;  // a word that is a token is that token

@@ -28,6 +28,8 @@ std::vector<const char*> PatternsOf(PreTokenizer kind) {
       return {kSingleDigits, kGpt2};
     case PreTokenizer::kLlama3:
       return {kLlama3};
+    case PreTokenizer::kSentencePiece:
+      return {};
     case PreTokenizer::kQwen2:
       return {kQwen2};
   }

@@ -62,6 +62,7 @@ std::vector<std::string> FuzzSeeds() {
       std::string(1, 0) + ReadSeed("tests/golden/model/gemma3/config.json"),
       std::string("\2") + kTokenizer,
       std::string("\2") + kWordPiece,
+      std::string("\2") + ReadSeed("tests/golden/tokenizer/gemma/tokenizer.json"),
       std::string("\2") +
           R"({"pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [{"id": 0, "content": "<|im_end|>"}],
 "model": {"vocab": {"a": 4194303}, "merges": []}})",

@@ -53,6 +53,39 @@ def train(name, pre_tokenizer, special, normalizer=None, ignore_merges=False):
     return plain
 
 
+def gemma():
+    """BPE as Gemma's tokenizer.json has it: characters, "▁" for spaces, bytes for what is no token; without its
+    control tokens, which text does not become."""
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Replace(" ", "▁")
+    trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    texts = [data.decode() for data in corpus.strings()[:2000]]
+    texts += [open(path, encoding="utf-8").read() for path in sorted(glob.glob(os.path.join(ROOT, "docs/adr/*.md")))]
+    trained.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=900, limit_alphabet=250, show_progress=False))
+    description = json.loads(trained.to_str())
+    control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    symbols = ["<table>", "<tab", "\n\n", "\n\n\n", "▁▁", "the"]
+    merges = description["model"]["merges"]
+    alphabet = [token for token in description["model"]["vocab"] if len(token) == 1]
+    tokens = dict.fromkeys(control + [f"<0x{byte:02X}>" for byte in range(256)] + symbols + alphabet +
+                           ["".join(merge) for merge in merges])
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    description["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                                    "invert": False}
+    description["model"].update(vocab=vocabulary, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [{"id": vocabulary[token], "content": token, "special": token in control, **flags}
+             for token in control + symbols]
+    folder = os.path.join(HERE, "gemma")
+    os.makedirs(folder, exist_ok=True)
+    for name, content in (("tokenizer.json", {**description, "added_tokens": added}),
+                          ("tokenizer_config.json", {"eos_token": "<eos>", "bos_token": "<bos>", "add_bos_token": True}),
+                          ("config.json", {"model_type": "gemma3_text"})):
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False)
+    return Tokenizer.from_str(json.dumps({**description, "added_tokens": [t for t in added if not t["special"]]}))
+
+
 def smollm2():
     """Vocabulary and merges of the GGUF file under the pre-tokenizer SmolLM2's tokenizer.json has."""
     reader = gguf.GGUFReader(os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
@@ -94,6 +127,7 @@ def tokenizers():
                    byte_level_ids),
         "qwen2": (train("qwen2", split(r"\p{N}"), ["<|im_start|>", "<|im_end|>"], normalizer=normalizers.NFC()),
                   byte_level_ids),
+        "gemma": (gemma(), byte_level_ids),
         "smollm2": (smollm2(), byte_level_ids),
         "minilm": (minilm(), word_piece_ids),
     }

@@ -1,6 +1,6 @@
 // Conversations against what the models' own templates make of them. The
-// sources below are those of SmolLM2, Qwen2.5 (its part without tools), DialoGPT
-// and Meta-Llama-3-Instruct.
+// sources below are those of SmolLM2, Qwen2.5 (its part without tools), DialoGPT,
+// Meta-Llama-3-Instruct and Gemma 3 (its part without images).
 #include "core/text/chat_template.h"
 
 #include <gmock/gmock.h>
@@ -32,6 +32,9 @@ constexpr char kDialoGpt[] =
 constexpr char kLlama3[] =
     R"({% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }})";
 
+constexpr char kGemma3[] =
+    R"({{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}{%- set loop_messages = messages[1:] -%}{%- else -%}{%- set first_user_prefix = "" -%}{%- set loop_messages = messages -%}{%- endif -%}{%- for message in loop_messages -%}{%- if (message['role'] == 'assistant') -%}{%- set role = "model" -%}{%- else -%}{%- set role = message['role'] -%}{%- endif -%}{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else "") }}{{ message['content'] | trim }}{{ '<end_of_turn>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%})";
+
 constexpr char kSmolLmSystem[] =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 
@@ -51,6 +54,9 @@ std::unique_ptr<Tokenizer> ChatMlTokens() { return WithSpecials({"<|im_start|>",
 std::unique_ptr<Tokenizer> Llama3Tokens() {
   return WithSpecials(
       {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"});
+}
+std::unique_ptr<Tokenizer> GemmaTokens() {
+  return WithSpecials({"<bos>", "<start_of_turn>", "<end_of_turn>"});
 }
 std::unique_ptr<Tokenizer> Gpt2Tokens() { return WithSpecials({"<|endoftext|>"}); }
 
@@ -122,6 +128,21 @@ TEST(ChatTemplateTest, RendersLlama3WithTrimmedContent) {
   EXPECT_THAT(chat.EndOfTurnIds(), ElementsAre(*tokenizer->SpecialToken("<|eot_id|>")));
 }
 
+TEST(ChatTemplateTest, RendersGemmaWithTheSystemTextInTheFirstTurn) {
+  const auto tokenizer = GemmaTokens();
+  const ChatTemplate chat(ChatFormat::kGemma, tokenizer.get(), "");
+  const auto ids = chat.Render({{ChatRole::kSystem, " Be brief. "},
+                                {ChatRole::kUser, "\n Hi \n"},
+                                {ChatRole::kAssistant, " Yes?"},
+                                {ChatRole::kUser, "Bye"}});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(*ids, Ids(*tokenizer,
+                      {"<bos>", "<start_of_turn>", "user\n Be brief. \n\nHi", "<end_of_turn>", "\n",
+                       "<start_of_turn>", "model\nYes?", "<end_of_turn>", "\n", "<start_of_turn>",
+                       "user\nBye", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"}));
+  EXPECT_THAT(chat.EndOfTurnIds(), ElementsAre(*tokenizer->SpecialToken("<end_of_turn>")));
+}
+
 TEST(ChatTemplateTest, RendersDialoGptAsTurnsBetweenEos) {
   const auto tokenizer = Gpt2Tokens();
   const ChatTemplate chat(ChatFormat::kDialoGpt, tokenizer.get(), "");
@@ -138,11 +159,12 @@ TEST(ChatTemplateTest, UserTextNeverBecomesASpecialToken) {
     ChatFormat format;
     std::vector<std::string> literals;
   };
-  Case cases[3] = {
+  Case cases[] = {
       {ChatMlTokens(), ChatFormat::kChatMl, {"<|im_start|>", "<|im_end|>"}},
       {Llama3Tokens(),
        ChatFormat::kLlama3,
        {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
+      {GemmaTokens(), ChatFormat::kGemma, {"<bos>", "<start_of_turn>", "<end_of_turn>"}},
       {Gpt2Tokens(), ChatFormat::kDialoGpt, {"<|endoftext|>"}},
   };
   const auto count_specials = [](const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
@@ -219,6 +241,7 @@ TEST(ChatTemplateTest, DetectsTheFormatFromTheTemplateAndTheVocabulary) {
       {"SmolLM2", kSmolLm2, "llama", ChatMlTokens(), ChatFormat::kChatMl},
       {"Qwen2.5", kQwen25, "llama", ChatMlTokens(), ChatFormat::kChatMl},
       {"Llama-3", kLlama3, "llama", Llama3Tokens(), ChatFormat::kLlama3},
+      {"Gemma 3", kGemma3, "gemma3_text", GemmaTokens(), ChatFormat::kGemma},
       {"DialoGPT", kDialoGpt, "gpt2", Gpt2Tokens(), ChatFormat::kDialoGpt},
       {"GPT-2 without a template", "", "gpt2", Gpt2Tokens(), ChatFormat::kDialoGpt},
       {"no EOS", "", "gpt2", WithSpecials({}), ChatFormat::kNone},
@@ -226,6 +249,7 @@ TEST(ChatTemplateTest, DetectsTheFormatFromTheTemplateAndTheVocabulary) {
       {"unknown template", "[INST] {{ message }} [/INST]", "llama", ChatMlTokens(),
        ChatFormat::kNone},
       {"ChatML without its tokens", kSmolLm2, "llama", Llama3Tokens(), ChatFormat::kNone},
+      {"Gemma without its tokens", kGemma3, "gemma3", ChatMlTokens(), ChatFormat::kNone},
       {"Llama-3 without its tokens", kLlama3, "llama", ChatMlTokens(), ChatFormat::kNone},
   };
   for (const Case& c : cases) {
@@ -239,6 +263,7 @@ TEST(ChatTemplateTest, FindsTheDefaultSystemMessageOfATemplate) {
             "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
   EXPECT_EQ(ChatTemplate::DefaultSystemFromTemplate(kLlama3), "");
   EXPECT_EQ(ChatTemplate::DefaultSystemFromTemplate(kDialoGpt), "");
+  EXPECT_EQ(ChatTemplate::DefaultSystemFromTemplate(kGemma3), "");
   EXPECT_EQ(ChatTemplate::DefaultSystemFromTemplate(""), "");
   EXPECT_EQ(ChatTemplate::DefaultSystemFromTemplate("'<|im_start|>system\n"), "");
   EXPECT_EQ(ChatTemplate::DefaultSystemFromTemplate("'<|im_start|>system\n' + m + '<|im_end|>"),

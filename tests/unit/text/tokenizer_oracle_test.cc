@@ -99,6 +99,7 @@ INSTANTIATE_TEST_SUITE_P(All, TokenizerOracleTest,
                          ::testing::Values(Case{"gpt2", "tests/golden/tokenizer/gpt2"},
                                            Case{"llama3", "tests/golden/tokenizer/llama3"},
                                            Case{"qwen2", "tests/golden/tokenizer/qwen2"},
+                                           Case{"gemma", "tests/golden/tokenizer/gemma"},
                                            Case{"smollm2", kSmolLm2}),
                          [](const auto& info) { return std::string(info.param.name); });
 

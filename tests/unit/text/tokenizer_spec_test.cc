@@ -173,6 +173,37 @@ TEST_F(TokenizerFolderTest, RefusesABadTokenizerJsonAndNamesTheField) {
   }
 }
 
+constexpr char kSentencePieceJson[] = R"({
+  "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+  "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious"},
+  "added_tokens": [{"id": 4, "content": "<e>", "special": true}, {"id": 3, "content": "ab", "special": false}],
+  "model": {"type": "BPE", "byte_fallback": true, "vocab": {"a": 0, "b": 1, "\u2581": 2, "ab": 3}, "merges": ["a b"]}
+})";
+
+TEST_F(TokenizerFolderTest, TellsUserSymbolsOfSentencePieceFromControlTokens) {
+  const auto spec = Read(kSentencePieceJson);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->pre_tokenizer, PreTokenizer::kSentencePiece);
+  EXPECT_THAT(spec->special, ElementsAre(4));
+  EXPECT_THAT(spec->user_symbols, ElementsAre(3));
+  const absl::Status incomplete = CreateBpeTokenizer(*spec).status();
+  EXPECT_THAT(std::string(incomplete.message()), HasSubstr("no token <0x00>"));
+}
+
+TEST_F(TokenizerFolderTest, RefusesByteFallbackOfAnotherFamily) {
+  const std::pair<std::pair<const char*, const char*>, const char*> cases[] = {
+      {{R"("type": "Replace")", R"("type": "Prepend")"}, "normalizer of type \"Prepend\""},
+      {{R"("content": "\u2581")", R"("content": "_")"}, "normalizer of type"},
+      {{R"("normalizer")", R"("other")"}, "normalizer"},
+      {{R"("type": "Split")", R"("type": "Digits")"}, "pre_tokenizer of type \"Digits\""},
+  };
+  for (const auto& [change, problem] : cases) {
+    const absl::Status status = Read(absl::StrReplaceAll(kSentencePieceJson, {change})).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << problem;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(problem));
+  }
+}
+
 TEST_F(TokenizerFolderTest, RefusesABadTokenizerConfigAndNamesTheField) {
   const std::pair<const char*, const char*> cases[] = {
       {"{\"eos_token\": \"</s>\"}", "eos_token \"</s>\" is not in the vocabulary"},
@@ -195,16 +226,18 @@ TEST_F(TokenizerFolderTest, AFolderWithoutTokenizerIsNotFound) {
 
 TEST(BpeTokenizerTest, RefusesASpecThatDoesNotFitItsVocabulary) {
   const auto base = [] { return *ReadGgufTokenizer(GoodGguf()); };
-  TokenizerSpec merge = base(), special = base(), bos = base(), negative = base();
+  TokenizerSpec merge = base(), special = base(), bos = base(), negative = base(), symbol = base();
   merge.merges.push_back({"b", "a"});
   special.special.push_back(4);
   bos.bos = 4;
   negative.eos = -1;
+  symbol.user_symbols = {4};
   const std::pair<TokenizerSpec, const char*> cases[] = {
       {merge, "merge 1 (\"b\" + \"a\")"},
       {special, "special token id 4 is not in [0, 4)"},
       {bos, "bos id 4"},
       {negative, "eos id -1"},
+      {symbol, "user symbol id 4"},
   };
   for (const auto& [spec, problem] : cases) {
     const auto tokenizer = CreateBpeTokenizer(spec);
@@ -216,7 +249,7 @@ TEST(BpeTokenizerTest, RefusesASpecThatDoesNotFitItsVocabulary) {
 
 TEST(BpeTokenizerTest, DigestChangesWithEveryFieldThatChangesIds) {
   const auto base = [] { return *ReadGgufTokenizer(GoodGguf()); };
-  std::vector<TokenizerSpec> specs(9, base());
+  std::vector<TokenizerSpec> specs(10, base());
   specs[1].tokens[1] = "c";
   specs[1].merges.clear();
   specs[2].merges.clear();
@@ -226,6 +259,7 @@ TEST(BpeTokenizerTest, DigestChangesWithEveryFieldThatChangesIds) {
   specs[6].ignore_merges = true;
   specs[7].add_bos = true;
   specs[8].eos = 1;
+  specs[9].user_symbols = {1};
   std::vector<std::string> digests;
   for (const TokenizerSpec& spec : specs) {
     digests.push_back(ToHex((*CreateBpeTokenizer(spec))->digest()));
