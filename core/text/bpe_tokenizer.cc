@@ -1,6 +1,7 @@
 #include "core/text/bpe_tokenizer.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -48,6 +49,7 @@ class BpeTokenizer final : public Tokenizer {
   std::vector<TokenId> EncodeSentencePiece(absl::string_view text) const;
   std::vector<TokenId> Characters(absl::string_view piece) const;
   absl::Status AddMerges(const TokenizerSpec& spec);
+  void AddScoredMerges(const TokenizerSpec& spec);
   void ComputeDigest(const TokenizerSpec& spec);
 
   bool sentencepiece_ = false;
@@ -143,6 +145,25 @@ absl::Status BpeTokenizer::AddMerges(const TokenizerSpec& spec) {
   return absl::OkStatus();
 }
 
+// Without merges any two tokens that make a third merge, the one of the highest score first.
+void BpeTokenizer::AddScoredMerges(const TokenizerSpec& spec) {
+  std::vector<float> order = spec.scores;
+  std::sort(order.begin(), order.end(), std::greater<>());
+  for (const auto& [token, id] : by_letters_) {
+    const auto rank = static_cast<int32_t>(
+        std::lower_bound(order.begin(), order.end(), spec.scores[id], std::greater<>()) -
+        order.begin());
+    const absl::string_view letters = token;
+    for (size_t at = DecodeUtf8(letters, 0).length; at < letters.size();
+         at += DecodeUtf8(letters, at).length) {
+      const auto left = by_letters_.find(letters.substr(0, at));
+      const auto right = by_letters_.find(letters.substr(at));
+      if (left == by_letters_.end() || right == by_letters_.end()) continue;
+      merges_.try_emplace(PairKey(left->second, right->second), Merge{rank, id});
+    }
+  }
+}
+
 void BpeTokenizer::ComputeDigest(const TokenizerSpec& spec) {
   DigestBuilder builder;
   for (const std::string& token : spec.tokens) builder.Add("token", token);
@@ -150,6 +171,10 @@ void BpeTokenizer::ComputeDigest(const TokenizerSpec& spec) {
   builder.Add("special", absl::MakeConstSpan(spec.special));
   builder.AddInt("pre_tokenizer", static_cast<int>(spec.pre_tokenizer));
   builder.AddInt("nfc", spec.nfc).AddInt("ignore_merges", spec.ignore_merges);
+  if (!spec.scores.empty()) {
+    builder.Add("scores", ByteView(reinterpret_cast<const uint8_t*>(spec.scores.data()),
+                                   spec.scores.size() * sizeof(float)));
+  }
   if (!spec.user_symbols.empty()) {
     builder.Add("user_symbols", absl::MakeConstSpan(spec.user_symbols));
   }
@@ -162,6 +187,7 @@ absl::Status BpeTokenizer::Init(const TokenizerSpec& spec) {
   ASSIGN_OR_RETURN(splitter_, WordSplitter::Create(spec.pre_tokenizer));
   RETURN_IF_ERROR(AddVocabulary(spec));
   RETURN_IF_ERROR(AddMerges(spec));
+  if (!spec.scores.empty()) AddScoredMerges(spec);
   nfc_ = spec.nfc;
   ignore_merges_ = spec.ignore_merges;
   add_bos_ = spec.add_bos;

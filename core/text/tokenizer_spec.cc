@@ -1,6 +1,7 @@
 #include "core/text/tokenizer_spec.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -13,8 +14,10 @@
 namespace reprise {
 namespace {
 
-constexpr int64_t kGgufControlToken = 3;  // ggml's token types
+constexpr int64_t kGgufUnknownToken = 2;  // ggml's token types
+constexpr int64_t kGgufControlToken = 3;
 constexpr int64_t kGgufUserToken = 4;
+constexpr size_t kMaxScoredToken = 1024;
 constexpr size_t kMaxVocabulary = size_t{1} << 22;
 
 absl::StatusOr<PreTokenizer> ParseGgufPre(const std::string& name) {
@@ -265,34 +268,75 @@ absl::Status ReadGgufTokenTypes(const GgufFile& file, TokenizerSpec& spec) {
     return absl::InvalidArgumentError(absl::StrCat(
         kKey, " has ", types->size(), " elements, the vocabulary ", spec.tokens.size()));
   }
+  const bool sentencepiece = spec.pre_tokenizer == PreTokenizer::kSentencePiece;
   for (size_t i = 0; i < types->size(); ++i) {
-    if ((*types)[i] == kGgufControlToken || (*types)[i] == kGgufUserToken) {
+    const int64_t type = (*types)[i];
+    if (type == kGgufUserToken && sentencepiece) {
+      spec.user_symbols.push_back(static_cast<TokenId>(i));
+    } else if (type == kGgufControlToken || type == kGgufUserToken ||
+               (type == kGgufUnknownToken && sentencepiece)) {
       spec.special.push_back(static_cast<TokenId>(i));
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadGgufFields(const GgufFile& file, TokenizerSpec& spec) {
-  ASSIGN_OR_RETURN(const std::string model, file.String("tokenizer.ggml.model"));
-  if (model != "gpt2") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.ggml.model is \"", model, "\", expected gpt2 (byte-level BPE)"));
-  }
+absl::Status ReadGgufByteLevel(const GgufFile& file, TokenizerSpec& spec) {
   ASSIGN_OR_RETURN(const std::string pre, file.StringOr("tokenizer.ggml.pre", "gpt-2"));
   ASSIGN_OR_RETURN(spec.pre_tokenizer, ParseGgufPre(pre));
   spec.ignore_merges = spec.pre_tokenizer == PreTokenizer::kLlama3;
   // GGUF has no field for it; Qwen2's own tokenizer.json normalises.
   spec.nfc = spec.pre_tokenizer == PreTokenizer::kQwen2;
-  ASSIGN_OR_RETURN(const auto* tokens, file.Strings("tokenizer.ggml.tokens"));
-  RETURN_IF_ERROR(CheckVocabularySize(tokens->size()));
-  for (const absl::string_view token : *tokens) spec.tokens.emplace_back(token);
-  RETURN_IF_ERROR(ReadGgufTokenTypes(file, spec));
   ASSIGN_OR_RETURN(const auto* merges, file.Strings("tokenizer.ggml.merges"));
   for (size_t i = 0; i < merges->size(); ++i) {
     ASSIGN_OR_RETURN(auto pair, SplitMerge((*merges)[i], i));
     spec.merges.push_back(std::move(pair));
   }
+  return absl::OkStatus();
+}
+
+// Gemma's; Llama 2's puts a space in front of text.
+absl::Status ReadGgufSentencePiece(const GgufFile& file, TokenizerSpec& spec) {
+  constexpr char kScores[] = "tokenizer.ggml.scores";
+  spec.pre_tokenizer = PreTokenizer::kSentencePiece;
+  ASSIGN_OR_RETURN(const bool prefix, file.BoolOr("tokenizer.ggml.add_space_prefix", true));
+  if (prefix) {
+    return absl::InvalidArgumentError("tokenizer.ggml.add_space_prefix is true, expected false");
+  }
+  ASSIGN_OR_RETURN(const auto* scores, file.Doubles(kScores));
+  if (scores->size() != spec.tokens.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        kScores, " has ", scores->size(), " elements, the vocabulary ", spec.tokens.size()));
+  }
+  for (size_t i = 0; i < scores->size(); ++i) {
+    const double score = (*scores)[i];
+    if (!std::isfinite(score)) {
+      return absl::InvalidArgumentError(absl::StrCat(kScores, " holds ", score));
+    }
+    // Each way to cut a token in two is looked up.
+    if (spec.tokens[i].size() > kMaxScoredToken) {
+      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.tokens: token ", i, " has ",
+                                                     spec.tokens[i].size(), " bytes, the limit is ",
+                                                     kMaxScoredToken));
+    }
+    spec.scores.push_back(static_cast<float>(score));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadGgufFields(const GgufFile& file, TokenizerSpec& spec) {
+  ASSIGN_OR_RETURN(const std::string model, file.String("tokenizer.ggml.model"));
+  if (model != "gpt2" && model != "llama") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.ggml.model is \"", model,
+                     "\", expected gpt2 (byte-level BPE) or llama (SentencePiece BPE)"));
+  }
+  ASSIGN_OR_RETURN(const auto* tokens, file.Strings("tokenizer.ggml.tokens"));
+  RETURN_IF_ERROR(CheckVocabularySize(tokens->size()));
+  for (const absl::string_view token : *tokens) spec.tokens.emplace_back(token);
+  RETURN_IF_ERROR(model == "gpt2" ? ReadGgufByteLevel(file, spec)
+                                  : ReadGgufSentencePiece(file, spec));
+  RETURN_IF_ERROR(ReadGgufTokenTypes(file, spec));
   ASSIGN_OR_RETURN(spec.bos, OptionalId(file, "tokenizer.ggml.bos_token_id"));
   ASSIGN_OR_RETURN(spec.eos, OptionalId(file, "tokenizer.ggml.eos_token_id"));
   ASSIGN_OR_RETURN(spec.add_bos, file.BoolOr("tokenizer.ggml.add_bos_token", false));

@@ -23,7 +23,8 @@ enum class PreTokenizer { kGpt2, kSmolLm, kLlama3, kQwen2, kSentencePiece };
 struct TokenizerSpec {
   std::vector<std::string> tokens;  // by id; in letters, special tokens literal
   std::vector<std::pair<std::string, std::string>> merges;  // best first
-  std::vector<TokenId> special;       // control tokens, never produced by text
+  std::vector<float> scores;     // kSentencePiece of GGUF, by id, in place of merges: highest first
+  std::vector<TokenId> special;  // control tokens, never produced by text
   std::vector<TokenId> user_symbols;  // kSentencePiece: found in text before it is merged
   PreTokenizer pre_tokenizer = PreTokenizer::kGpt2;
   bool nfc = false;            // text is normalised to form C first

@@ -68,9 +68,11 @@ std::vector<std::string> FuzzSeeds() {
   AddTokenizer(llama);
   GgufContents metadata = llama;
   metadata.tensors.clear();
-  return {WriteGguf(llama), WriteGguf(metadata),
+  return {WriteGguf(llama),
+          WriteGguf(metadata),
           WriteGguf(ToGguf(RandomModelBuilder(TinyModelConfig(Architecture::kGpt2)).Build())),
           WriteGguf(ToGguf(RandomModelBuilder(TinyModelConfig(Architecture::kGemma3)).Build())),
+          ReadSeed("tests/golden/tokenizer/gemma.gguf"),
           ReadSeed("tests/golden/quantization/types.gguf")};
 }
 

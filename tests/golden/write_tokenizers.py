@@ -53,6 +53,25 @@ def train(name, pre_tokenizer, special, normalizer=None, ignore_merges=False):
     return plain
 
 
+def write_gemma_gguf(vocabulary, control, symbols):
+    """The vocabulary with scores in place of merges, as llama.cpp's converter writes it."""
+    writer = gguf.GGUFWriter(os.path.join(HERE, "gemma.gguf"), "gemma3")
+    kinds = gguf.TokenType
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(list(vocabulary))
+    writer.add_token_scores([-float(i) for i in range(len(vocabulary))])
+    writer.add_token_types([kinds.CONTROL if token in control else kinds.USER_DEFINED if token in symbols else
+                            kinds.BYTE if token.startswith("<0x") else kinds.NORMAL for token in vocabulary])
+    writer.add_bos_token_id(vocabulary["<bos>"])
+    writer.add_eos_token_id(vocabulary["<eos>"])
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
 def gemma():
     """BPE as Gemma's tokenizer.json has it: characters, "▁" for spaces, bytes for what is no token; without its
     control tokens, which text does not become."""
@@ -64,18 +83,22 @@ def gemma():
     trained.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=900, limit_alphabet=250, show_progress=False))
     description = json.loads(trained.to_str())
     control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-    symbols = ["<table>", "<tab", "\n\n", "\n\n\n", "▁▁", "the"]
-    merges = description["model"]["merges"]
+    symbols = ["<table>", "<tab", "\n\n", "\n\n\n", "  ", "the"]
+    pairs = description["model"]["merges"]
     alphabet = [token for token in description["model"]["vocab"] if len(token) == 1]
     tokens = dict.fromkeys(control + [f"<0x{byte:02X}>" for byte in range(256)] + symbols + alphabet +
-                           ["".join(merge) for merge in merges])
+                           ["".join(pair) for pair in pairs])
     vocabulary = {token: i for i, token in enumerate(tokens)}
+    # As Hugging Face converts SentencePiece's scores: every pair that makes a token, in the tokens' order.
+    merges = [[token[:at], token[at:]] for token in dict.fromkeys("".join(pair) for pair in pairs)
+              for at in range(1, len(token)) if token[:at] in vocabulary and token[at:] in vocabulary]
     description["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
                                     "invert": False}
-    description["model"].update(vocab=vocabulary, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    description["model"].update(vocab=vocabulary, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [{"id": vocabulary[token], "content": token, "special": token in control, **flags}
              for token in control + symbols]
+    write_gemma_gguf(vocabulary, control, symbols)
     folder = os.path.join(HERE, "gemma")
     os.makedirs(folder, exist_ok=True)
     for name, content in (("tokenizer.json", {**description, "added_tokens": added}),

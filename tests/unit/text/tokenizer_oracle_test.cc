@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/bytes.h"
 #include "core/text/load_text.h"
@@ -100,8 +101,12 @@ INSTANTIATE_TEST_SUITE_P(All, TokenizerOracleTest,
                                            Case{"llama3", "tests/golden/tokenizer/llama3"},
                                            Case{"qwen2", "tests/golden/tokenizer/qwen2"},
                                            Case{"gemma", "tests/golden/tokenizer/gemma"},
+                                           Case{"gemma", "tests/golden/tokenizer/gemma.gguf"},
                                            Case{"smollm2", kSmolLm2}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& info) {
+                           const bool gguf = absl::EndsWith(info.param.path, ".gguf");
+                           return std::string(info.param.name) + (gguf ? "_gguf" : "");
+                         });
 
 TEST(WordPieceOracleTest, EqualsHuggingFace) {
   const auto tokenizer = WordPieceTokenizer::Load(kMiniLm);

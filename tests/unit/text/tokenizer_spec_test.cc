@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -61,7 +62,7 @@ TEST(GgufTokenizerTest, RefusesABadFieldAndNamesIt) {
     const char* problem;
   };
   const Case cases[] = {
-      {"tokenizer.ggml.model", absl::string_view("llama"), "tokenizer.ggml.model is \"llama\""},
+      {"tokenizer.ggml.model", absl::string_view("bert"), "tokenizer.ggml.model is \"bert\""},
       {"tokenizer.ggml.model", int64_t{1}, "tokenizer.ggml.model"},
       {"tokenizer.ggml.pre", absl::string_view("tekken"), "tokenizer.ggml.pre is \"tekken\""},
       {"tokenizer.ggml.tokens", Views{}, "vocabulary of 0"},
@@ -83,6 +84,51 @@ TEST(GgufTokenizerTest, RefusesABadFieldAndNamesIt) {
     const absl::Status status = ReadGgufTokenizer(file).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.problem;
     EXPECT_THAT(std::string(status.message()), HasSubstr(c.problem));
+  }
+}
+
+GgufFile GoodSentencePieceGguf() {
+  GgufFile file;
+  file.metadata["tokenizer.ggml.model"] = absl::string_view("llama");
+  file.metadata["tokenizer.ggml.tokens"] =
+      std::vector<absl::string_view>{"<unk>", "<e>", "a", "b", "ab"};
+  file.metadata["tokenizer.ggml.scores"] = std::vector<double>{0, 0, -1, -2, -3};
+  file.metadata["tokenizer.ggml.token_type"] = std::vector<int64_t>{2, 3, 1, 1, 4};
+  file.metadata["tokenizer.ggml.add_space_prefix"] = false;
+  return file;
+}
+
+TEST(GgufTokenizerTest, ReadsScoresAndUserSymbolsOfSentencePiece) {
+  const auto spec = ReadGgufTokenizer(GoodSentencePieceGguf());
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->pre_tokenizer, PreTokenizer::kSentencePiece);
+  EXPECT_THAT(spec->scores, ElementsAre(0, 0, -1, -2, -3));
+  EXPECT_THAT(spec->special, ElementsAre(0, 1));
+  EXPECT_THAT(spec->user_symbols, ElementsAre(4));
+  EXPECT_TRUE(spec->merges.empty());
+}
+
+TEST(GgufTokenizerTest, RefusesABadSentencePieceFieldAndNamesIt) {
+  static const std::string kLong(1025, 'a');
+  const std::pair<std::pair<const char*, GgufValue>, const char*> cases[] = {
+      {{"tokenizer.ggml.add_space_prefix", true}, "tokenizer.ggml.add_space_prefix is true"},
+      {{"tokenizer.ggml.scores", std::vector<double>{0}}, "tokenizer.ggml.scores has 1"},
+      {{"tokenizer.ggml.scores", std::vector<double>{0, 0, 0, 0, NAN}},
+       "tokenizer.ggml.scores holds nan"},
+      {{"tokenizer.ggml.tokens", std::vector<absl::string_view>{"a", "b", kLong, "c", "d"}},
+       "token 2 has 1025 bytes, the limit is 1024"},
+  };
+  for (const auto& [change, problem] : cases) {
+    GgufFile file = GoodSentencePieceGguf();
+    file.metadata[change.first] = change.second;
+    const absl::Status status = ReadGgufTokenizer(file).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << problem;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(problem));
+  }
+  for (const char* key : {"tokenizer.ggml.scores", "tokenizer.ggml.add_space_prefix"}) {
+    GgufFile file = GoodSentencePieceGguf();
+    file.metadata.erase(key);
+    EXPECT_THAT(std::string(ReadGgufTokenizer(file).status().message()), HasSubstr(key));
   }
 }
 
@@ -249,7 +295,7 @@ TEST(BpeTokenizerTest, RefusesASpecThatDoesNotFitItsVocabulary) {
 
 TEST(BpeTokenizerTest, DigestChangesWithEveryFieldThatChangesIds) {
   const auto base = [] { return *ReadGgufTokenizer(GoodGguf()); };
-  std::vector<TokenizerSpec> specs(10, base());
+  std::vector<TokenizerSpec> specs(11, base());
   specs[1].tokens[1] = "c";
   specs[1].merges.clear();
   specs[2].merges.clear();
@@ -260,6 +306,7 @@ TEST(BpeTokenizerTest, DigestChangesWithEveryFieldThatChangesIds) {
   specs[7].add_bos = true;
   specs[8].eos = 1;
   specs[9].user_symbols = {1};
+  specs[10].scores = {0, 0, 0, 0};
   std::vector<std::string> digests;
   for (const TokenizerSpec& spec : specs) {
     digests.push_back(ToHex((*CreateBpeTokenizer(spec))->digest()));
