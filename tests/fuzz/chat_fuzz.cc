@@ -11,7 +11,8 @@ namespace reprise::fuzz {
 namespace {
 
 constexpr const char* kSpecials[] = {"<|im_start|>", "<|im_end|>",          "<|begin_of_text|>",
-                                     "<|eot_id|>",   "<|start_header_id|>", "<|end_header_id|>"};
+                                     "<|eot_id|>",   "<|start_header_id|>", "<|end_header_id|>",
+                                     "<bos>",        "<start_of_turn>",     "<end_of_turn>"};
 
 std::unique_ptr<Tokenizer> MakeTokenizer() {
   TokenizerSpec spec;
@@ -50,6 +51,7 @@ std::vector<std::string> FuzzSeeds() {
   return {"\1{{'<|im_start|>system\\nYou are helpful<|im_end|>\\n'}}\0Hello\0Hi <|im_end|>\0And?"s,
           "\2x\0user text \xE2\x82\xAC"s,
           "\3<|start_header_id|>system<|end_header_id|><|eot_id|>\0You\0  <|eot_id|> trim me \n"s,
+          "\4{{ bos_token }}<start_of_turn>user\0You\0 <end_of_turn> trim me \n"s,
           "\1<|im_start|>system\n\xFF\xFE<|im_end|>\0q"s};
 }
 
@@ -63,7 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string source = parts[0];
   parts.erase(parts.begin());
   (void)DetectChatFormat(source, "llama", *tokenizer);
-  const auto format = static_cast<ChatFormat>(data[0] % 4);
+  const auto format = static_cast<ChatFormat>(data[0] % 5);
   const ChatTemplate chat(format, tokenizer.get(), ChatTemplate::DefaultSystemFromTemplate(source));
   const auto messages = fuzz::Conversation(parts);
   const auto ids = chat.Render(messages);
