@@ -18,6 +18,18 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr int kKernelVersion = 3;  // part of the numerics id; raised when bits change
 
+size_t CountRows(const StepSequence& s) { return s.tokens.size() + s.draft.size(); }
+
+// One row after `tokens` and one after each draft token.
+size_t CountLogitRows(const StepSequence& s) {
+  return s.sample || s.want_logits ? 1 + s.draft.size() : 0;
+}
+
+struct Sampled {
+  TokenId token = 0;
+  int32_t accepted = 0;
+};
+
 class CpuRunner final : public ModelRunner {
  public:
   CpuRunner(const Kernels& kernels, const CpuRunnerOptions& options, int num_threads)
@@ -53,8 +65,14 @@ class CpuRunner final : public ModelRunner {
  private:
   const ModelConfig& config() const { return transformer_->config(); }
   absl::Status CheckBlock(BlockId block, size_t bytes) const;
+  absl::Status CheckTokens(absl::Span<const TokenId> tokens) const;
   absl::Status CheckSequence(const StepSequence& sequence) const;
   Pass MakePass(const StepBatch& batch);
+  Sampled Sample(const StepSequence& sequence, size_t first_row) const;
+  void ClearRejected(const StepSequence& sequence, int32_t accepted);
+  absl::Span<const float> LogitsOf(size_t row) const {
+    return absl::MakeConstSpan(logits_).subspan(row * vocabulary_size(), vocabulary_size());
+  }
 
   const Kernels& kernels_;
   CpuRunnerOptions options_;
@@ -93,27 +111,36 @@ absl::Status CpuRunner::WriteBlock(BlockId block, ByteView in) {
 absl::Status CpuRunner::CopyBlock(BlockId from, BlockId to, int32_t tokens) {
   RETURN_IF_ERROR(CheckBlock(from, kv_->block_bytes()));
   RETURN_IF_ERROR(CheckBlock(to, kv_->block_bytes()));
-  if (tokens < 0 || tokens > kBlockTokens || from == to) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot copy ", tokens, " tokens of block ", from, " to block ", to));
+  if (tokens < 0 || tokens > kBlockTokens) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot copy ", tokens, " tokens of block ",
+                                                   from, ", expected 0 to ", kBlockTokens));
   }
   kv_->CopySlots(from, to, tokens);
   return absl::OkStatus();
 }
 
+absl::Status CpuRunner::CheckTokens(absl::Span<const TokenId> tokens) const {
+  for (const TokenId token : tokens) {
+    if (token >= 0 && token < vocabulary_size()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("token ", token, " is not in [0, ", vocabulary_size(), ")"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CpuRunner::CheckSequence(const StepSequence& sequence) const {
-  const int64_t end = int64_t{sequence.start_position} + sequence.tokens.size();
+  const int64_t end = int64_t{sequence.start_position} + CountRows(sequence);
   if (sequence.tokens.empty() || sequence.start_position < 0 || end > context_length()) {
     return absl::InvalidArgumentError(absl::StrCat("tokens at [", sequence.start_position, ", ",
                                                    end, ") do not fit the context of ",
                                                    context_length()));
   }
-  for (const TokenId token : sequence.tokens) {
-    if (token < 0 || token >= vocabulary_size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("token ", token, " is not in [0, ", vocabulary_size(), ")"));
-    }
+  if (!sequence.draft.empty() && !sequence.sample) {
+    return absl::InvalidArgumentError(absl::StrCat("a draft of ", sequence.draft.size(),
+                                                   " tokens for a sequence that does not sample"));
   }
+  RETURN_IF_ERROR(CheckTokens(sequence.tokens));
+  RETURN_IF_ERROR(CheckTokens(sequence.draft));
   const size_t blocks = (end + kBlockTokens - 1) / kBlockTokens;
   if (sequence.block_table.size() < blocks) {
     return absl::InvalidArgumentError(absl::StrCat("the block table has ",
@@ -129,11 +156,13 @@ absl::Status CpuRunner::CheckSequence(const StepSequence& sequence) const {
 Pass CpuRunner::MakePass(const StepBatch& batch) {
   Pass pass;
   for (const StepSequence& sequence : batch.sequences) {
-    pass.sequences.push_back({pass.tokens.size(), sequence.tokens.size(), sequence.start_position,
-                              sequence.block_table});
-    for (size_t i = 0; i < sequence.tokens.size(); ++i) {
+    const size_t rows = CountRows(sequence);
+    pass.sequences.push_back(
+        {pass.tokens.size(), rows, sequence.start_position, sequence.block_table});
+    pass.tokens.insert(pass.tokens.end(), sequence.tokens.begin(), sequence.tokens.end());
+    pass.tokens.insert(pass.tokens.end(), sequence.draft.begin(), sequence.draft.end());
+    for (size_t i = 0; i < rows; ++i) {
       const auto position = sequence.start_position + static_cast<int32_t>(i);
-      pass.tokens.push_back(sequence.tokens[i]);
       pass.positions.push_back(position);
       // What a block held before must not show in its record.
       if (position % kBlockTokens == 0) {
@@ -141,9 +170,40 @@ Pass CpuRunner::MakePass(const StepBatch& batch) {
         std::memset(bytes.data(), 0, bytes.size());
       }
     }
-    if (sequence.sample || sequence.want_logits) pass.logit_rows.push_back(pass.tokens.size() - 1);
+    for (size_t left = CountLogitRows(sequence); left > 0; --left) {
+      pass.logit_rows.push_back(pass.tokens.size() - left);
+    }
   }
   return pass;
+}
+
+// Samples after the last token and then after each draft token for as long as the draft
+// says what was sampled; `first_row` of the logits is the last token's. Each call gets what
+// a step of its own would give it.
+Sampled CpuRunner::Sample(const StepSequence& sequence, size_t first_row) const {
+  const auto generated = sequence.history.generated;
+  std::vector<TokenId> ids(generated.begin(), generated.end());
+  ids.insert(ids.end(), sequence.draft.begin(), sequence.draft.end());
+  const int64_t last = sequence.start_position + static_cast<int64_t>(sequence.tokens.size()) - 1;
+  for (int32_t accepted = 0;; ++accepted) {
+    const SamplingHistory history{sequence.history.prompt,
+                                  absl::MakeConstSpan(ids).subspan(0, generated.size() + accepted)};
+    const TokenId token = SampleToken(LogitsOf(first_row + accepted), sequence.sampling, history,
+                                      sequence.banned, last + accepted);
+    const bool drafted = static_cast<size_t>(accepted) < sequence.draft.size();
+    if (!drafted || token != sequence.draft[accepted]) return {token, accepted};
+  }
+}
+
+void CpuRunner::ClearRejected(const StepSequence& sequence, int32_t accepted) {
+  const auto end = sequence.start_position + static_cast<int32_t>(CountRows(sequence));
+  int32_t position =
+      sequence.start_position + static_cast<int32_t>(sequence.tokens.size()) + accepted;
+  while (position < end) {
+    const BlockId block = sequence.block_table[position / kBlockTokens];
+    kv_->CopySlots(block, block, position % kBlockTokens);
+    position += kBlockTokens - position % kBlockTokens;
+  }
 }
 
 absl::StatusOr<StepResult> CpuRunner::Step(const StepBatch& batch) {
@@ -158,16 +218,16 @@ absl::StatusOr<StepResult> CpuRunner::Step(const StepBatch& batch) {
   StepResult result;
   size_t row = 0;
   for (const StepSequence& sequence : batch.sequences) {
-    result.tokens.push_back(0);
+    const Sampled sampled = sequence.sample ? Sample(sequence, row) : Sampled{};
+    result.tokens.push_back(sampled.token);
+    result.accepted.push_back(sampled.accepted);
     result.logits.emplace_back();
-    if (!sequence.sample && !sequence.want_logits) continue;
-    const auto logits =
-        absl::MakeConstSpan(logits_).subspan(row++ * vocabulary_size(), vocabulary_size());
-    if (sequence.want_logits) result.logits.back().assign(logits.begin(), logits.end());
-    if (!sequence.sample) continue;
-    const int64_t last = sequence.start_position + static_cast<int64_t>(sequence.tokens.size()) - 1;
-    result.tokens.back() =
-        SampleToken(logits, sequence.sampling, sequence.history, sequence.banned, last);
+    if (sequence.want_logits) {
+      const auto logits = LogitsOf(row + sampled.accepted);
+      result.logits.back().assign(logits.begin(), logits.end());
+    }
+    ClearRejected(sequence, sampled.accepted);
+    row += CountLogitRows(sequence);
   }
   return result;
 }

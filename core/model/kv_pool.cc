@@ -67,22 +67,23 @@ void KvPool::StoreRow(BlockId block, int layer, bool value, int slot, const floa
 // Copies the first `tokens` slots of a head; the others become zero.
 template <typename Word>
 void KvPool::CopyHead(const Word* from, bool value, int tokens, Word* to) const {
-  std::memset(to, 0, value ? value_bytes_ : key_bytes_);
+  const bool copies = from != to;
   if (!value) {
-    const int rows = static_cast<int>(key_bytes_ / (kBlockTokens * step_ * sizeof(Word)));
-    for (int row = 0; row < rows; ++row) {
-      const int at = row * kBlockTokens * step_;
-      std::copy_n(from + at, tokens * step_, to + at);
+    const int width = kBlockTokens * step_, used = tokens * step_;
+    const Word* end = to + key_bytes_ / static_cast<int64_t>(sizeof(Word));
+    for (; to < end; from += width, to += width) {
+      if (copies) std::copy_n(from, used, to);
+      std::fill(to + used, to + width, Word{0});
     }
     return;
   }
   const int whole = tokens / step_ * step_ * head_dim_;
-  std::copy_n(from, whole, to);
-  for (int slot = 0; slot < tokens % step_; ++slot) {
-    for (int i = 0; i < head_dim_; ++i) {
-      to[whole + i * step_ + slot] = from[whole + i * step_ + slot];
-    }
+  const int last = tokens % step_ != 0 ? head_dim_ * step_ : 0;  // a step used in part
+  if (copies) std::copy_n(from, whole + last, to);
+  for (int i = 0; i < last; ++i) {
+    if (i % step_ >= tokens % step_) to[whole + i] = 0;
   }
+  std::fill(to + whole + last, to + kBlockTokens * head_dim_, Word{0});
 }
 
 void KvPool::CopySlots(BlockId from, BlockId to, int tokens) {

@@ -40,7 +40,8 @@ class KvPool {
   // Rounds `row` [kv_heads * head_dim] into slot `slot`.
   void StoreRow(BlockId block, int layer, bool value, int slot, const float* row);
 
-  // Copies the first `tokens` slots of every head and zeroes the others.
+  // Copies the first `tokens` slots of every head and zeroes the others; both blocks may
+  // be the same.
   void CopySlots(BlockId from, BlockId to, int tokens);
 
  private:

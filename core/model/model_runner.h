@@ -12,7 +12,10 @@
 // Exactness  KV and logits of a position are a pure function of the weights,
 //            the ids up to it and numerics_id(): never of batch mates, chunk
 //            borders or thread count.
-// Source     block tables: Kwon et al. 2023, arXiv 2309.06180, section 4.
+// Source     block tables: Kwon et al. 2023, arXiv 2309.06180, section 4. Verification of
+//            drafts: Leviathan et al. 2023, arXiv 2211.17192, with the sampler's own
+//            random number of each position in place of rejection sampling, so that
+//            the reply is the one of plain decoding token by token.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +35,11 @@ namespace reprise {
 struct StepSequence {
   absl::Span<const TokenId> tokens;       // >= 1 new tokens, in order
   int32_t start_position = 0;             // position of tokens[0]
-  absl::Span<const BlockId> block_table;  // covers [0, start_position + tokens.size())
+  absl::Span<const TokenId> draft;        // guesses that follow `tokens`; needs `sample`
+  absl::Span<const BlockId> block_table;  // covers [0, start_position + tokens + draft)
 
   bool sample = false;       // produce the token after the last one
-  bool want_logits = false;  // also return the last token's logits
+  bool want_logits = false;  // also return the logits of the last token that stays
   SamplingOptions sampling;
   SamplingHistory history;
   absl::Span<const TokenId> banned;
@@ -45,8 +49,11 @@ struct StepBatch {
   std::vector<StepSequence> sequences;
 };
 
+// What was sampled is draft[0, accepted), then `tokens`: the same ids as a step for each of
+// them would give.
 struct StepResult {
   std::vector<TokenId> tokens;             // [num_sequences]; meaningful where `sample`
+  std::vector<int32_t> accepted;           // [num_sequences] draft tokens that were sampled too
   std::vector<std::vector<float>> logits;  // [num_sequences][vocabulary] where asked, else empty
 };
 
@@ -54,11 +61,12 @@ class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
 
-  // Runs one step. On OK, the KV of every input token is in its block.
+  // Runs one step. On OK, the KV of every input token and accepted draft token is in its
+  // block; the slots of the other draft tokens are zero, as if there had been no draft.
   //
   // Errors
-  //   kInvalidArgument    a shape, position, token or BlockId is out of range;
-  //                       nothing ran.
+  //   kInvalidArgument    a shape, position, token or BlockId is out of range, or
+  //                       there is a draft without `sample`; nothing ran.
   //   kResourceExhausted  out of device memory; the KV of this batch's new
   //                       tokens is undefined.
   //   kInternal           device fault; discard the runner.
@@ -70,7 +78,8 @@ class ModelRunner {
   virtual absl::Status WriteBlock(BlockId block, ByteView in) = 0;
 
   // Device-side copy of the first `tokens` slots of a block; the others become
-  // zero (copy on write). kInvalidArgument: unknown block or a count out of range.
+  // zero (copy on write). `to` may be `from`: only its other slots change.
+  // kInvalidArgument: unknown block or a count out of range.
   virtual absl::Status CopyBlock(BlockId from, BlockId to, int32_t tokens) = 0;
 
   virtual int32_t num_blocks() const = 0;

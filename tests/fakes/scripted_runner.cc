@@ -25,15 +25,21 @@ class ScriptedRunner final : public ModelRunner {
     StepResult result;
     result.logits.resize(batch.sequences.size());
     for (const StepSequence& sequence : batch.sequences) {
-      const size_t end = sequence.start_position + sequence.tokens.size();
+      const size_t first_draft = sequence.start_position + sequence.tokens.size();
+      const size_t end = first_draft + sequence.draft.size();
       if (end > sequence.block_table.size() * kBlockTokens ||
           end > static_cast<size_t>(options_.context_length)) {
         return absl::InvalidArgumentError("a position has no block");
       }
-      for (size_t i = 0; i < sequence.tokens.size(); ++i) {
-        Slot(sequence, sequence.start_position + i) = fault.ok() ? sequence.tokens[i] : kEmptySlot;
+      if (!sequence.draft.empty() && !sequence.sample) {
+        return absl::InvalidArgumentError("a draft without `sample`");
       }
-      result.tokens.push_back(sequence.sample ? NextToken(sequence, end) : 0);
+      Store(sequence, sequence.start_position, sequence.tokens, fault.ok());
+      Store(sequence, first_draft, sequence.draft, fault.ok());
+      const size_t accepted = sequence.sample ? CountAccepted(sequence, first_draft) : 0;
+      result.accepted.push_back(static_cast<int32_t>(accepted));
+      result.tokens.push_back(sequence.sample ? NextToken(sequence, first_draft + accepted) : 0);
+      for (size_t at = first_draft + accepted; at < end; ++at) Slot(sequence, at) = kEmptySlot;
     }
     if (!fault.ok()) return fault;
     return result;
@@ -74,10 +80,26 @@ class ScriptedRunner final : public ModelRunner {
     return blocks_[sequence.block_table[position / kBlockTokens]][position % kBlockTokens];
   }
 
+  void Store(const StepSequence& sequence, size_t position, absl::Span<const TokenId> ids,
+             bool whole) {
+    for (const TokenId id : ids) Slot(sequence, position++) = whole ? id : kEmptySlot;
+  }
+
+  // How much of the draft, which is in the blocks from `first` on, is what comes next.
+  size_t CountAccepted(const StepSequence& sequence, size_t first) {
+    size_t count = 0;
+    while (count < sequence.draft.size() &&
+           NextToken(sequence, first + count) == sequence.draft[count]) {
+      ++count;
+    }
+    return count;
+  }
+
   // FNV-1a over the ids in the blocks, then the first letter that is not banned.
   TokenId NextToken(const StepSequence& sequence, size_t end) {
     uint64_t hash = 0xcbf29ce484222325;
-    for (size_t i = 0; i < end; ++i) {
+    const auto hashed = static_cast<size_t>(options_.hashed_ids);
+    for (size_t i = hashed > 0 && hashed < end ? end - hashed : 0; i < end; ++i) {
       hash = (hash ^ static_cast<uint32_t>(Slot(sequence, i))) * 0x100000001b3;
     }
     const auto is_banned = [&](TokenId id) {

@@ -16,6 +16,8 @@ struct ScriptedRunnerOptions {
   int32_t num_blocks = 256;
   int32_t context_length = 2048;
   int32_t vocabulary_size = 257;  // the byte tokenizer's
+  // Only this many last ids decide the next one, so that the text soon repeats; 0: all.
+  int32_t hashed_ids = 0;
   // May block: holds the engine in a step.
   std::function<void(const StepBatch&)> before_step;
   // Not OK: the step fails, and its new tokens' KV is garbage.

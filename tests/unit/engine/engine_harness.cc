@@ -70,7 +70,8 @@ void EngineHarness::Start() {
     gate_.Pass();
     ++steps_;
     for (const StepSequence& sequence : batch.sequences) {
-      clock_.Advance(options_.token_time * static_cast<double>(sequence.tokens.size()));
+      const size_t rows = sequence.tokens.size() + sequence.draft.size();
+      clock_.Advance(options_.token_time * static_cast<double>(rows));
     }
   };
   EngineParts parts;

@@ -97,6 +97,8 @@ TEST_P(KvPoolDtypeTest, CopyingSlotsEqualsHavingWrittenOnlyThem) {
     FillSlots(pool, 2, tokens);
     pool.CopySlots(0, 1, tokens);
     EXPECT_EQ(pool.Block(1), pool.Block(2)) << tokens;
+    pool.CopySlots(0, 0, tokens);  // onto itself
+    EXPECT_EQ(pool.Block(0), pool.Block(2)) << tokens;
   }
 }
 
