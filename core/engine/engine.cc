@@ -92,6 +92,7 @@ absl::Status EngineImpl::CheckRequest(const GenerateRequest& request) const {
                                                      parts_.runner->vocabulary_size(), ")"));
     }
   }
+  if (request.speculation) RETURN_IF_ERROR(CheckPromptLookup(*request.speculation));
   const int32_t needed = BlocksFor(static_cast<int32_t>(prompt) + request.max_output_tokens);
   if (needed + 1 <= parts_.runner->num_blocks()) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("prompt and output need ", needed + 1,

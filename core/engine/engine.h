@@ -35,6 +35,8 @@ struct EngineOptions {
   int max_queued_requests = 256;   // waiting ones; more are refused
   int max_running_sequences = 32;  // decoding or prefilling at once
   int max_batch_tokens = 256;  // rows per step: bounds how long a prefill delays decoding streams
+  // Draft rows of one step, of all sequences together; each takes time from all. 0: none.
+  int max_step_draft_tokens = 32;
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
   int semantic_top_k = 1;           // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;  // SEMANTIC: a candidate counts only as a whole
@@ -121,8 +123,8 @@ class Engine {
   virtual ~Engine() = default;  // as Drain with no time left
 
   // kInvalidArgument: empty prompt, prompt + max_output_tokens past the model's
-  // context, a token id out of range; kResourceExhausted: the queue is full or the
-  // prompt can never fit the pool; kUnavailable: draining. Nothing is called on the
+  // context, a token id or a field of speculation out of range; kResourceExhausted: the queue is
+  // full or the prompt can never fit the pool; kUnavailable: draining. Nothing is called on the
   // sink unless this returns an id for Cancel.
   virtual absl::StatusOr<SequenceId> Submit(GenerateRequest request, GenerationSink sink) = 0;
 

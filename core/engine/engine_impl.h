@@ -142,6 +142,13 @@ class EngineImpl final : public Engine {
   void FillUnfinished(Sequence& sequence);
   void ReleaseBlocks(Sequence& sequence);
 
+  // engine_speculation.cc: drafts.
+  std::vector<TokenId> ProposeDraft(Sequence& sequence) const;
+  void AddDrafts(const std::vector<SequencePtr>& members, StepBatch& batch);
+  void TakeSampled(const SequencePtr& sequence, const StepSequence& step, const StepResult& result,
+                   size_t index);
+  bool DropAhead(const Sequence& sequence);
+
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
   void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks);

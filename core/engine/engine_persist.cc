@@ -11,6 +11,7 @@ constexpr int kFailuresToSwitchOff = 3;
 }  // namespace
 
 void EngineImpl::Keep(Sequence& sequence) {
+  if (!DropAhead(sequence)) return;
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
   blocks_.Commit(ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
   if (StoreOn()) QueueSegments(ids, sequence.blocks);

@@ -54,8 +54,9 @@ void EngineImpl::Step() {
   const SchedulePlan plan = Schedule(snapshot);
   for (const size_t index : plan.preempted) Preempt(index);  // youngest first: indices stay right
   std::vector<SequencePtr> members;
-  const StepBatch batch = MakeBatch(plan, members);
+  StepBatch batch = MakeBatch(plan, members);
   if (members.empty()) return;
+  AddDrafts(members, batch);
   const absl::Duration start = Now();
   const auto result = parts_.runner->Step(batch);
   if (!result.ok()) {
@@ -71,6 +72,7 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
   int64_t prefill_tokens = 0, decode_tokens = 0;
   for (size_t i = 0; i < members.size(); ++i) {
     const auto tokens = static_cast<int32_t>(batch.sequences[i].tokens.size());
+    decode_tokens += static_cast<int64_t>(batch.sequences[i].draft.size());
     (members[i]->decoding() ? decode_tokens : prefill_tokens) += tokens;
     // Decoding steps say nothing of prefill.
     if (members.size() == 1 && !members[i]->decoding()) {
@@ -91,7 +93,7 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
                      /*whole_blocks_only=*/true);
     }
     if (samples) {
-      TakeToken(sequence, result.tokens[i]);
+      TakeSampled(sequence, batch.sequences[i], result, i);
     } else if (sequence->pending() == 0) {  // prefill only
       sequence->first_token = sequence->last_token = Now();
       sequence->result.finish_reason = FinishReason::kMaxTokens;

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "core/base/ids.h"
+#include "core/engine/prompt_lookup.h"
 #include "core/model/sampling.h"
 
 namespace reprise {
@@ -79,6 +80,7 @@ struct GenerateRequest {
   bool ignore_eos = false;
   std::vector<TokenId> stop_ids;  // end the reply, in addition to EOS
   std::vector<std::string> stop_sequences;
+  std::optional<PromptLookupOptions> speculation;  // none: plain decoding, to the same tokens
   CachePolicy cache_policy = CachePolicy::kUse;
   int32_t minimum_reuse_tokens = 0;
   std::optional<RetrievalMode> retrieval_mode;  // default: EngineOptions
@@ -94,6 +96,8 @@ struct Usage {
   int32_t cached_tokens = 0;    // reused
   int32_t computed_tokens = 0;  // each position once, also when a preemption computed it twice
   int32_t output_tokens = 0;
+  int32_t draft_tokens = 0;     // speculation: verified by the model
+  int32_t accepted_tokens = 0;  // of these, in the reply
 };
 
 // Of a request that ended early, the part it was in lasts until its end and the later

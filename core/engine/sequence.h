@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/prompt_lookup.h"
 #include "core/engine/request.h"
 #include "core/engine/reuse_planner.h"
 #include "core/text/incremental_text.h"
@@ -42,6 +43,16 @@ class LoadAccount {
   std::atomic<int64_t> bytes_{0};
 };
 
+// Of a sequence that asks for drafts.
+struct Speculation {
+  explicit Speculation(const PromptLookupOptions& options)
+      : lookup(options), pace(options.max_draft_tokens) {}
+
+  PromptLookup lookup;  // of the sequence's tokens
+  DraftPace pace;
+  std::vector<TokenId> draft;  // of the step at hand
+};
+
 struct Sequence {
   Sequence(SequenceId id, GenerateRequest request, GenerationSink sink, const Tokenizer* tokenizer)
       : id(id),
@@ -51,6 +62,7 @@ struct Sequence {
         detokenizer(tokenizer),
         stops(this->request.stop_sequences) {
     if (this->request.ignore_eos && tokenizer->eos_id()) banned.push_back(*tokenizer->eos_id());
+    if (this->request.speculation) speculation.emplace(*this->request.speculation);
   }
 
   SequenceId id;
@@ -64,6 +76,7 @@ struct Sequence {
   std::vector<BlockId> blocks;  // cover the computed tokens; the last may be private
   int32_t computed = 0;         // positions whose KV is in `blocks`
   int32_t prompt_reached = 0;   // most prompt positions that `computed` has covered
+  int32_t ahead = 0;            // accepted positions past them whose tokens are not taken yet
 
   std::shared_ptr<LoadAccount> load;  // while kLoading
 
@@ -72,6 +85,8 @@ struct Sequence {
   std::optional<std::vector<float>> embedding;  // of the prompt, once made
   std::vector<Neighbor> neighbors;              // SEMANTIC: the nearest cached prompts
   bool nearest_evicted = false;                 // nearer ones were, whose KV is gone
+
+  std::optional<Speculation> speculation;  // none: one token a step
 
   IncrementalDetokenizer detokenizer;
   StopMatcher stops;

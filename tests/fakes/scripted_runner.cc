@@ -82,7 +82,13 @@ class ScriptedRunner final : public ModelRunner {
 
   void Store(const StepSequence& sequence, size_t position, absl::Span<const TokenId> ids,
              bool whole) {
-    for (const TokenId id : ids) Slot(sequence, position++) = whole ? id : kEmptySlot;
+    for (const TokenId id : ids) {
+      // What a block held before must not show in its record.
+      if (position % kBlockTokens == 0) {
+        blocks_[sequence.block_table[position / kBlockTokens]].fill(kEmptySlot);
+      }
+      Slot(sequence, position++) = whole ? id : kEmptySlot;
+    }
   }
 
   // How much of the draft, which is in the blocks from `first` on, is what comes next.

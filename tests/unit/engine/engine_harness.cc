@@ -1,5 +1,6 @@
 #include "tests/unit/engine/engine_harness.h"
 
+#include <algorithm>
 #include <random>
 #include <stdexcept>
 
@@ -65,14 +66,17 @@ void EngineHarness::Start() {
   ScriptedRunnerOptions runner;
   runner.num_blocks = options_.num_blocks;
   runner.context_length = options_.context_length;
+  runner.hashed_ids = options_.hashed_ids;
   runner.fail_step = options_.fail_step;
   runner.before_step = [this](const StepBatch& batch) {
     gate_.Pass();
     ++steps_;
+    int rows = 0;
     for (const StepSequence& sequence : batch.sequences) {
-      const size_t rows = sequence.tokens.size() + sequence.draft.size();
-      clock_.Advance(options_.token_time * static_cast<double>(rows));
+      rows += static_cast<int>(sequence.tokens.size() + sequence.draft.size());
     }
+    largest_step_ = std::max<int>(largest_step_, rows);
+    clock_.Advance(options_.step_time + options_.token_time * rows);
   };
   EngineParts parts;
   parts.runner = CreateScriptedRunner(runner);
@@ -97,7 +101,7 @@ void EngineHarness::Start() {
   auto engine = Engine::Create(options_.engine, std::move(parts));
   if (!engine.ok()) throw std::runtime_error(std::string(engine.status().message()));
   engine_ = *std::move(engine);
-  steps_ = 0;  // those of the calibration do not count
+  steps_ = largest_step_ = 0;  // those of the calibration do not count
 }
 
 void EngineHarness::RestoreVectors() {

@@ -26,7 +26,9 @@ struct HarnessOptions {
   EngineOptions engine;
   int32_t num_blocks = 256;
   int32_t context_length = 2048;
+  int32_t hashed_ids = 0;                             // see ScriptedRunnerOptions
   absl::Duration token_time = absl::Milliseconds(1);  // of the model, for each row of a step
+  absl::Duration step_time;                           // on top, for each step
   bool with_store = true;
   bool with_similarity = true;
   const Tokenizer* tokenizer = nullptr;        // default: the byte tokenizer
@@ -82,7 +84,8 @@ class EngineHarness {
   VectorIndex& vectors() { return *vectors_; }  // the engine's
   Gate& search_gate() { return search_gate_; }  // before each search of it
   int steps() const { return steps_; }
-  std::vector<std::string> events() const;  // names, in order
+  int largest_step() const { return largest_step_; }  // rows
+  std::vector<std::string> events() const;            // names, in order
   int embeddings() const { return embeddings_; }
 
   // The sum over the label sets of a metric whose labels contain `label`.
@@ -97,6 +100,7 @@ class EngineHarness {
   SimulatedClock clock_;
   Gate gate_, search_gate_;
   std::atomic<int> steps_{0};
+  std::atomic<int> largest_step_{0};
   std::atomic<int> embeddings_{0};
   std::shared_ptr<KvStore> store_;
   std::shared_ptr<StoreFaults> faults_ = std::make_shared<StoreFaults>();
