@@ -27,6 +27,13 @@ std::string CandidateText(const Candidate& candidate) {
                          candidate.similarity(), candidate.common_token_count());
 }
 
+// Empty when nothing was drafted.
+std::string SpeculationText(const inference::v1::Usage& usage) {
+  if (usage.draft_token_count() == 0) return "";
+  return absl::StrFormat(" (%d of %d drafted accepted)", usage.accepted_token_count(),
+                         usage.draft_token_count());
+}
+
 double MebiBytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 }  // namespace
@@ -48,12 +55,13 @@ std::string SummaryLine(const Generation& generation) {
                                : 0.0;
   return absl::StrFormat(
       "reuse %d of %d prompt tokens (device %d, host %d, disk %d) %s | queue %.1f, lookup %.1f, "
-      "load %.1f, prefill %.1f, first token %.1f, total %.1f ms | %d tokens out, %.1f ms each | %s",
+      "load %.1f, prefill %.1f, first token %.1f, total %.1f ms | %d tokens out, %.1f ms each%s | "
+      "%s",
       usage.cached_token_count(), usage.prompt_token_count(), reuse.device_token_count(),
       reuse.host_token_count(), reuse.disk_token_count(), Labels(reuse),
       Milliseconds(timings.queue()), Milliseconds(timings.lookup()), Milliseconds(timings.load()),
       Milliseconds(timings.prefill()), Milliseconds(timings.time_to_first_token()),
-      Milliseconds(timings.total()), usage.output_token_count(), per_token,
+      Milliseconds(timings.total()), usage.output_token_count(), per_token, SpeculationText(usage),
       EnumLabel(FinishReason_Name(generation.finish_reason()), "FINISH_REASON_"));
 }
 

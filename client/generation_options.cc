@@ -32,6 +32,21 @@ void GenerationOptions::AddTo(CLI::App& command) {
   command.add_option("--retrieval", retrieval_mode, "prefix, semantic or hybrid")
       ->check(CLI::IsMember({"prefix", "semantic", "hybrid"}));
   command.add_option("--min-reuse", minimum_reuse, "reuse only from this many tokens on");
+  command.add_option("--speculation", speculation, "off or prompt_lookup; default: the server's")
+      ->check(CLI::IsMember({"off", "prompt_lookup"}));
+  command.add_option("--max-draft-tokens", max_draft_tokens, "speculation: tokens of a draft");
+  command.add_option("--min-ngram", min_ngram, "speculation: least tokens that must stand before");
+  command.add_option("--max-ngram", max_ngram, "speculation: most tokens that are looked for");
+}
+
+void GenerationOptions::AddSpeculation(inference::v1::SpeculationOptions& options) const {
+  inference::v1::SpeculationMode mode = inference::v1::SPECULATION_MODE_UNSPECIFIED;
+  SpeculationMode_Parse(absl::StrCat("SPECULATION_MODE_", absl::AsciiStrToUpper(speculation)),
+                        &mode);
+  options.set_mode(mode);
+  SetIfPresent(max_draft_tokens, [&](int32_t v) { options.set_max_draft_tokens(v); });
+  SetIfPresent(min_ngram, [&](int32_t v) { options.set_min_ngram(v); });
+  SetIfPresent(max_ngram, [&](int32_t v) { options.set_max_ngram(v); });
 }
 
 GenerationSpec GenerationOptions::ToSpec() const {
@@ -56,6 +71,7 @@ GenerationSpec GenerationOptions::ToSpec() const {
                       &mode);
   cache.set_retrieval_mode(mode);
   cache.set_minimum_reuse_token_count(minimum_reuse);
+  AddSpeculation(*spec.mutable_speculation());
   return spec;
 }
 

@@ -25,11 +25,18 @@ struct GenerationOptions {
   std::string cache_policy = "use";
   std::string retrieval_mode;
   int32_t minimum_reuse = 0;
+  std::string speculation;
+  std::optional<int32_t> max_draft_tokens;
+  std::optional<int32_t> min_ngram;
+  std::optional<int32_t> max_ngram;
 
   void AddTo(CLI::App& command);
 
   // A spec without a prompt. The parser has already checked the names.
   inference::v1::GenerationSpec ToSpec() const;
+
+ private:
+  void AddSpeculation(inference::v1::SpeculationOptions& options) const;
 };
 
 }  // namespace reprise::client

@@ -123,7 +123,9 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
             std::min(model.config.vocabulary_size, text_.tokenizer->vocabulary_size()),
             config.generation().default_max_output_tokens(),
             text_.tokenizer.get(),
-            text_.chat.get()};
+            text_.chat.get(),
+            config.generation().speculation().mode() == config::v1::SPECULATION_MODE_PROMPT_LOOKUP,
+            config.generation().speculation().max_draft_tokens()};
   RETURN_IF_ERROR(CheckFacts(facts_));
   return model;
 }
@@ -256,6 +258,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   options.max_queued_requests = config.engine().max_queued_requests();
   options.max_running_sequences = config.engine().max_running_sequences();
   options.max_batch_tokens = config.engine().max_batch_tokens();
+  options.max_step_draft_tokens = config.engine().max_step_draft_tokens();
   options.retrieval_mode =
       static_cast<RetrievalMode>(std::max(0, int{config.cache().retrieval_mode()} - 1));
   options.semantic_top_k = config.cache().similarity().top_k();

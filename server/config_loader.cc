@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "core/base/status_macros.h"
+#include "core/engine/prompt_lookup.h"
 
 namespace reprise::server {
 namespace {
@@ -319,13 +320,16 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
         Limit{"engine.max_queued_requests", c.engine().max_queued_requests(), 1, 65536},
         Limit{"engine.max_running_sequences", c.engine().max_running_sequences(), 1, 4096},
         Limit{"engine.max_batch_tokens", c.engine().max_batch_tokens(), 1, 65536},
+        Limit{"engine.max_step_draft_tokens", c.engine().max_step_draft_tokens(), 0, 65536},
         Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
         Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
         Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
               kHuge},
         Limit{"cache.similarity.top_k", similarity.top_k(), 1, 1000},
         Limit{"generation.default_max_output_tokens", c.generation().default_max_output_tokens(), 0,
-              1 << 24}}) {
+              1 << 24},
+        Limit{"generation.speculation.max_draft_tokens",
+              c.generation().speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
     RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
   }
   return CheckCallLimit(c);

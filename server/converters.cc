@@ -113,6 +113,8 @@ void FillGeneration(const GenerateResult& result, const ModelFacts& facts, wire:
   out.mutable_usage()->set_cached_token_count(result.usage.cached_tokens);
   out.mutable_usage()->set_computed_token_count(result.usage.computed_tokens);
   out.mutable_usage()->set_output_token_count(result.usage.output_tokens);
+  out.mutable_usage()->set_draft_token_count(result.usage.draft_tokens);
+  out.mutable_usage()->set_accepted_token_count(result.usage.accepted_tokens);
   FillTimings(result.timings, *out.mutable_timings());
   FillReuse(result.reuse, facts, *out.mutable_reuse());
 }
@@ -126,6 +128,8 @@ void FillSummary(const GenerateResult& result, RequestSummary& out) {
   out.cached_tokens = result.usage.cached_tokens;
   out.computed_tokens = result.usage.computed_tokens;
   out.output_tokens = result.usage.output_tokens;
+  out.draft_tokens = result.usage.draft_tokens;
+  out.accepted_tokens = result.usage.accepted_tokens;
   out.ideal_tokens = reuse.ideal_tokens;
   out.device_tokens = reuse.device_tokens;
   out.host_tokens = reuse.host_tokens;

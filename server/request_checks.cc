@@ -132,6 +132,33 @@ absl::Status CheckCache(const inference::v1::CacheOptions& cache, GenerateReques
   return absl::OkStatus();
 }
 
+absl::Status CheckSpeculation(const inference::v1::SpeculationOptions& s, const ModelFacts& facts,
+                              GenerateRequest& request) {
+  if (!inference::v1::SpeculationMode_IsValid(s.mode())) {
+    return FieldViolation("speculation.mode", absl::StrCat("unknown value ", int{s.mode()}));
+  }
+  PromptLookupOptions options;
+  options.max_draft_tokens = s.has_max_draft_tokens()
+                                 ? s.max_draft_tokens()
+                                 : std::min(options.max_draft_tokens, facts.max_draft_tokens);
+  if (s.has_max_ngram()) {
+    options.max_ngram = s.max_ngram();
+  } else if (s.has_min_ngram()) {
+    options.max_ngram = std::clamp(s.min_ngram(), options.max_ngram, kMaxNgram);
+  }
+  options.min_ngram =
+      s.has_min_ngram() ? s.min_ngram() : std::min(options.min_ngram, options.max_ngram);
+  RETURN_IF_ERROR(CheckRange("speculation.max_draft_tokens", options.max_draft_tokens, 1,
+                             facts.max_draft_tokens));
+  RETURN_IF_ERROR(CheckRange("speculation.max_ngram", options.max_ngram, 1, kMaxNgram));
+  RETURN_IF_ERROR(CheckRange("speculation.min_ngram", options.min_ngram, 1, options.max_ngram));
+  const bool unset = s.mode() == inference::v1::SPECULATION_MODE_UNSPECIFIED;
+  if (unset ? facts.speculates : s.mode() == inference::v1::SPECULATION_MODE_PROMPT_LOOKUP) {
+    request.speculation = options;
+  }
+  return absl::OkStatus();
+}
+
 // Says which field a text error is about.
 absl::StatusOr<std::vector<TokenId>> AtField(const char* field,
                                              absl::StatusOr<std::vector<TokenId>> ids) {
@@ -222,6 +249,7 @@ absl::StatusOr<GenerateRequest> CheckSpec(const GenerationSpec& spec, const Mode
   request.ignore_eos = spec.sampling().ignore_eos();
   RETURN_IF_ERROR(CheckStops(spec, facts, request));
   RETURN_IF_ERROR(CheckCache(spec.cache(), request));
+  RETURN_IF_ERROR(CheckSpeculation(spec.speculation(), facts, request));
   request.tenant = facts.tenant;
   return request;
 }

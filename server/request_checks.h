@@ -26,6 +26,8 @@ struct ModelFacts {
   int32_t default_max_output_tokens = 0;
   const Tokenizer* tokenizer = nullptr;
   const ChatTemplate* chat = nullptr;
+  bool speculates = false;         // requests that set no mode
+  int32_t max_draft_tokens = 256;  // that a request may ask for
 };
 
 // Whether model and tokenizer fit: every id that ends or begins a text must be one the

@@ -90,6 +90,8 @@ void AddCounts(const RequestSummary& s, LogFields& fields) {
         {"cached_tokens", s.cached_tokens},
         {"computed_tokens", s.computed_tokens},
         {"output_tokens", s.output_tokens},
+        {"draft_tokens", s.draft_tokens},
+        {"accepted_tokens", s.accepted_tokens},
         {"ideal_tokens", s.ideal_tokens},
         {"device_tokens", s.device_tokens},
         {"host_tokens", s.host_tokens},

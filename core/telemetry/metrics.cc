@@ -105,6 +105,10 @@ struct Metrics::Impl {
   Counter& ideal_tokens =
       One("reprise_ideal_prompt_tokens_total", "Prompt tokens that some tier held.");
   Counter& output_tokens = One("reprise_output_tokens_total", "Tokens produced.");
+  Counter& draft_tokens =
+      One("reprise_speculation_draft_tokens_total", "Draft tokens verified by the model.");
+  Counter& accepted_tokens =
+      One("reprise_speculation_accepted_tokens_total", "Draft tokens that became output.");
   Counter& request_disk_bytes = One("reprise_request_disk_read_bytes_total",
                                     "Payload bytes that requests read from the store.");
 
@@ -216,6 +220,8 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.computed_tokens.Increment(s.computed_tokens);
   m.ideal_tokens.Increment(s.ideal_tokens);
   m.output_tokens.Increment(s.output_tokens);
+  m.draft_tokens.Increment(s.draft_tokens);
+  m.accepted_tokens.Increment(s.accepted_tokens);
   m.request_disk_bytes.Increment(static_cast<double>(s.disk_bytes_read));
   m.queue.Observe(seconds(s.queue));
   m.tokenize.Observe(seconds(s.tokenize));

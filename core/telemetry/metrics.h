@@ -25,6 +25,8 @@ struct RequestSummary {
   int32_t cached_tokens = 0;
   int32_t computed_tokens = 0;
   int32_t output_tokens = 0;
+  int32_t draft_tokens = 0;     // speculation: verified by the model
+  int32_t accepted_tokens = 0;  // of these, in the reply
   int32_t ideal_tokens = 0;
   int32_t device_tokens = 0;
   int32_t host_tokens = 0;

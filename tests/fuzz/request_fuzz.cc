@@ -19,6 +19,8 @@ void RequireUsable(const GenerateRequest& request, int32_t vocabulary) {
   for (const TokenId id : request.prompt) Require(in_vocabulary(id), "prompt ids exist");
   for (const TokenId id : request.stop_ids) Require(in_vocabulary(id), "stop ids exist");
   Require(request.max_output_tokens >= 0, "there is a number of output tokens");
+  Require(!request.speculation || CheckPromptLookup(*request.speculation).ok(),
+          "speculation is in range");
   const SamplingOptions& s = request.sampling;
   for (const float value : {s.temperature, s.top_p, s.min_p, s.repetition_penalty,
                             s.presence_penalty, s.frequency_penalty}) {
@@ -46,6 +48,8 @@ std::vector<std::string> FuzzSeeds() {
   ids.mutable_cache()->set_minimum_reuse_token_count(5);
   ids.mutable_cache()->set_policy(inference::v1::CachePolicy(2));
   ids.set_model("bytes");
+  ids.mutable_speculation()->set_mode(inference::v1::SpeculationMode(2));
+  ids.mutable_speculation()->set_max_ngram(3);
   for (const int role : {1, 2, 3, 2}) {
     auto* message = chat.mutable_prompt()->mutable_conversation()->add_messages();
     message->set_role(inference::v1::ChatRole(role));

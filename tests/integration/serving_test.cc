@@ -31,6 +31,8 @@ bool HasDetail(const grpc::Status& status) {
 
 class ServingTest : public testing::Test {
  protected:
+  explicit ServingTest(const TestServerOptions& options = {}) : server_(options) {}
+
   grpc::Status Generate(const wire::GenerationSpec& spec, wire::Generation& reply) {
     grpc::ClientContext context;
     wire::GenerateRequest request;
@@ -115,6 +117,32 @@ TEST_F(ServingTest, MetricsEqualTheSumOfTheReplies) {
   EXPECT_EQ(server_.Metric("reprise_output_tokens_total"), output);
   EXPECT_EQ(server_.Metric("reprise_requests_total", "\"OK\""), 5);
   EXPECT_EQ(server_.Metric("reprise_requests_total", "INVALID_ARGUMENT"), 1);
+}
+
+// Over a model whose text repeats itself.
+class SpeculationServingTest : public ServingTest {
+ protected:
+  SpeculationServingTest() : ServingTest({.hashed_ids = 2}) {}
+};
+
+TEST_F(SpeculationServingTest, SpeculationChangesNoTokenAndIsCountedAsTheReplySays) {
+  wire::GenerationSpec spec = TextSpec(kPrompt, 150);
+  wire::Generation plain, unary;
+  ASSERT_TRUE(Generate(spec, plain).ok());
+  EXPECT_EQ(plain.usage().draft_token_count(), 0);
+  spec.mutable_speculation()->set_mode(wire::SPECULATION_MODE_PROMPT_LOOKUP);
+  ASSERT_TRUE(Generate(spec, unary).ok());
+  std::string text;
+  std::optional<wire::Generation> streamed;
+  ASSERT_TRUE(Stream(spec, text, streamed).ok());
+  server_.AwaitEnded(3);
+  EXPECT_EQ(unary.text(), plain.text());
+  EXPECT_EQ(text, plain.text());
+  EXPECT_GT(unary.usage().accepted_token_count(), 0);
+  EXPECT_EQ(server_.Metric("reprise_speculation_draft_tokens_total"),
+            unary.usage().draft_token_count() + streamed->usage().draft_token_count());
+  EXPECT_EQ(server_.Metric("reprise_speculation_accepted_tokens_total"),
+            unary.usage().accepted_token_count() + streamed->usage().accepted_token_count());
 }
 
 TEST_F(ServingTest, CallLastsLongerThanItsReplySays) {

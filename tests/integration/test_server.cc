@@ -33,6 +33,7 @@ TestServer::TestServer(TestServerOptions options) : model_(options.context_lengt
   logger_ = Require(Logger::Create({.file = "/dev/null"}, &metrics_));
   EngineParts parts;
   parts.runner = CreateScriptedRunner({.context_length = options.context_length,
+                                       .hashed_ids = options.hashed_ids,
                                        .before_step = [this](const StepBatch&) { gate_.Pass(); }});
   parts.store = CreateMemoryStore();
   parts.vectors = CreateBruteForceIndex(kLetterDimensions);

@@ -21,6 +21,7 @@ struct TestServerOptions {
   server::GrpcOptions grpc;  // the addresses are set by TestServer
   EngineOptions engine;
   int32_t context_length = 2048;
+  int32_t hashed_ids = 0;  // see ScriptedRunnerOptions
 };
 
 class TestServer {

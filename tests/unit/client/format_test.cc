@@ -25,6 +25,15 @@ TEST(FormatTest, SummaryNamesTiersDecisionAndTimes) {
   EXPECT_THAT(line, HasSubstr("11 tokens out, 10.0 ms each | MAX_TOKENS"));
 }
 
+TEST(FormatTest, SummaryShowsAcceptedDraftsWhereThereAreSome) {
+  Generation generation;
+  generation.mutable_usage()->set_output_token_count(11);
+  generation.mutable_usage()->set_draft_token_count(12);
+  generation.mutable_usage()->set_accepted_token_count(7);
+  EXPECT_THAT(SummaryLine(generation),
+              HasSubstr("11 tokens out, 0.0 ms each (7 of 12 drafted accepted) | "));
+}
+
 TEST(FormatTest, SummaryOfAMissGivesItsReason) {
   Generation generation;
   generation.mutable_reuse()->set_decision(inference::v1::REUSE_DECISION_MISS);

@@ -186,6 +186,10 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
        "listen.max_concurrent_rpcs: 288, expected more than engine.max_queued_requests 256 + "
        "engine.max_running_sequences 32"},
       {"model.thread_count=-1", "model.thread_count: -1, expected 0 to 256"},
+      {"engine.max_step_draft_tokens=-1", "engine.max_step_draft_tokens: -1, expected 0 to 65536"},
+      {"generation.speculation.max_draft_tokens=0",
+       "generation.speculation.max_draft_tokens: 0, expected 1 to 256"},
+      {"generation.speculation.mode=ON", "expected one of OFF, PROMPT_LOOKUP, found \"ON\""},
       {"engine.max_batch_tokens=65537", "engine.max_batch_tokens: 65537, expected 1 to 65536"},
       {"cache.host_bytes=1", "cache.host_bytes: 1, expected 1048576 to 1125899906842624"},
       {"listen.http=8472", "listen.http: \"8472\", expected host:port"},

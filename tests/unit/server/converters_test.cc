@@ -118,7 +118,7 @@ GenerateResult DistinctResult() {
   r.text = "text";
   r.matched_stop = "stop";
   r.seed = 99;
-  r.usage = {40, 30, 10, 2};
+  r.usage = {40, 30, 10, 2, 9, 1};
   r.timings = {absl::Milliseconds(1), absl::Milliseconds(2), absl::Milliseconds(3),
                absl::Milliseconds(4), absl::Milliseconds(5), absl::Milliseconds(6),
                absl::Milliseconds(7), absl::Milliseconds(8)};
@@ -151,6 +151,8 @@ TEST_F(ConvertersTest, GenerationCarriesUsageAndTimings) {
   EXPECT_EQ(out.usage().cached_token_count(), 30);
   EXPECT_EQ(out.usage().computed_token_count(), 10);
   EXPECT_EQ(out.usage().output_token_count(), 2);
+  EXPECT_EQ(out.usage().draft_token_count(), 9);
+  EXPECT_EQ(out.usage().accepted_token_count(), 1);
   EXPECT_EQ(Millis(out.timings().queue()), 1);
   EXPECT_EQ(Millis(out.timings().tokenize()), 2);
   EXPECT_EQ(Millis(out.timings().lookup()), 3);
@@ -194,6 +196,8 @@ TEST_F(ConvertersTest, SummarySaysTheSameAsTheReply) {
   EXPECT_EQ(summary.finish_reason, "STOP_SEQUENCE");
   EXPECT_EQ(summary.cached_tokens + summary.computed_tokens, summary.prompt_tokens);
   EXPECT_EQ(summary.cached_tokens, 30);
+  EXPECT_EQ(summary.draft_tokens, 9);
+  EXPECT_EQ(summary.accepted_tokens, 1);
   EXPECT_EQ(summary.device_tokens, 11);
   EXPECT_EQ(summary.host_tokens, 12);
   EXPECT_EQ(summary.disk_tokens, 13);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "tests/fakes/byte_model.h"
@@ -180,8 +181,39 @@ std::vector<Refusal> OtherRefusals() {
   };
 }
 
+Refusal Speculation(const char* name, std::function<void(wire::SpeculationOptions&)> spoil,
+                    std::vector<const char*> words) {
+  return {name, [spoil](GenerationSpec& s) { spoil(*s.mutable_speculation()); },
+          absl::StatusCode::kInvalidArgument, std::move(words)};
+}
+
+std::vector<Refusal> SpeculationRefusals() {
+  return {
+      Speculation("unknown mode",
+                  [](auto& s) { s.set_mode(static_cast<wire::SpeculationMode>(9)); },
+                  {"speculation.mode", "9"}),
+      Speculation("no draft", [](auto& s) { s.set_max_draft_tokens(0); },
+                  {"speculation.max_draft_tokens", "0, expected 1 to 256"}),
+      Speculation("draft past the limit", [](auto& s) { s.set_max_draft_tokens(257); },
+                  {"speculation.max_draft_tokens", "257", "1 to 256"}),
+      Speculation("n-gram of nothing", [](auto& s) { s.set_min_ngram(0); },
+                  {"speculation.min_ngram", "0, expected 1 to 4"}),
+      Speculation("n-gram past the limit", [](auto& s) { s.set_max_ngram(17); },
+                  {"speculation.max_ngram", "17", "1 to 16"}),
+      Speculation("least past the limit", [](auto& s) { s.set_min_ngram(17); },
+                  {"speculation.min_ngram", "17", "1 to 16"}),
+      Speculation("least above most",
+                  [](auto& s) {
+                    s.set_min_ngram(4);
+                    s.set_max_ngram(3);
+                  },
+                  {"speculation.min_ngram", "4, expected 1 to 3"}),
+  };
+}
+
 TEST_F(RequestChecksTest, BadFieldsAreRefusedNamingFieldValueAndLimit) {
-  for (const auto& table : {PromptRefusals(), SamplingRefusals(), OtherRefusals()}) {
+  for (const auto& table :
+       {PromptRefusals(), SamplingRefusals(), OtherRefusals(), SpeculationRefusals()}) {
     for (const Refusal& refusal : table) {
       SCOPED_TRACE(refusal.name);
       GenerationSpec spec = TextSpec("hello");
@@ -232,6 +264,46 @@ TEST_F(RequestChecksTest, AbsentFieldsTakeTheDocumentedDefaults) {
   EXPECT_EQ(request->cache_policy, CachePolicy::kUse);
   EXPECT_FALSE(request->retrieval_mode.has_value());
   EXPECT_FALSE(request->ignore_eos);
+  EXPECT_FALSE(request->speculation.has_value());
+}
+
+TEST_F(RequestChecksTest, SpeculationIsOnWhereTheRequestOrElseTheServerSaysSo) {
+  for (const bool server : {false, true}) {
+    model_.facts.speculates = server;
+    for (const auto& [mode, on] : {std::pair{wire::SPECULATION_MODE_UNSPECIFIED, server},
+                                   {wire::SPECULATION_MODE_OFF, false},
+                                   {wire::SPECULATION_MODE_PROMPT_LOOKUP, true}}) {
+      GenerationSpec spec = TextSpec("hello");
+      spec.mutable_speculation()->set_mode(mode);
+      EXPECT_EQ(CheckSpec(spec, model_.facts)->speculation.has_value(), on)
+          << server << wire::SpeculationMode_Name(mode);
+    }
+  }
+}
+
+TEST_F(RequestChecksTest, SpeculationDefaultsFollowTheLimitAndEachOther) {
+  struct Case {
+    int32_t limit;
+    std::optional<int32_t> max_draft_tokens, min_ngram, max_ngram;
+    PromptLookupOptions expected;
+  };
+  for (const Case& c : {Case{256, {}, {}, {}, {2, 4, 8}}, Case{5, {}, {}, {}, {2, 4, 5}},
+                        Case{16, 16, {}, {}, {2, 4, 16}}, Case{16, 1, 1, 1, {1, 1, 1}},
+                        Case{16, {}, 6, {}, {6, 6, 8}}, Case{16, {}, {}, 1, {1, 1, 8}},
+                        Case{16, {}, 16, 16, {16, 16, 8}}}) {
+    model_.facts.max_draft_tokens = c.limit;
+    GenerationSpec spec = TextSpec("hello");
+    auto& speculation = *spec.mutable_speculation();
+    speculation.set_mode(wire::SPECULATION_MODE_PROMPT_LOOKUP);
+    if (c.max_draft_tokens) speculation.set_max_draft_tokens(*c.max_draft_tokens);
+    if (c.min_ngram) speculation.set_min_ngram(*c.min_ngram);
+    if (c.max_ngram) speculation.set_max_ngram(*c.max_ngram);
+    const auto request = CheckSpec(spec, model_.facts);
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_EQ(request->speculation->max_draft_tokens, c.expected.max_draft_tokens);
+    EXPECT_EQ(request->speculation->min_ngram, c.expected.min_ngram);
+    EXPECT_EQ(request->speculation->max_ngram, c.expected.max_ngram);
+  }
 }
 
 TEST_F(RequestChecksTest, DefaultOutputShrinksToWhatTheContextLeaves) {

@@ -107,6 +107,8 @@ RequestSummary FullSummary() {
   s.cached_tokens = 60;
   s.computed_tokens = 40;
   s.output_tokens = 7;
+  s.draft_tokens = 9;
+  s.accepted_tokens = 5;
   s.ideal_tokens = 64;
   s.device_tokens = 10;
   s.host_tokens = 20;

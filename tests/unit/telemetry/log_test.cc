@@ -211,6 +211,8 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "cached_tokens",
                                    "computed_tokens",
                                    "output_tokens",
+                                   "draft_tokens",
+                                   "accepted_tokens",
                                    "ideal_tokens",
                                    "device_tokens",
                                    "host_tokens",
@@ -249,7 +251,8 @@ TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
     for (int i = 0; i < kRequests; ++i) {
       RequestSummary s = FullSummary();
       for (int32_t* count : {&s.prompt_tokens, &s.computed_tokens, &s.output_tokens,
-                             &s.ideal_tokens, &s.device_tokens, &s.host_tokens, &s.disk_tokens}) {
+                             &s.draft_tokens, &s.accepted_tokens, &s.ideal_tokens, &s.device_tokens,
+                             &s.host_tokens, &s.disk_tokens}) {
         *count = static_cast<int32_t>(random() % 5000);
       }
       s.disk_bytes_read = random();
@@ -273,6 +276,8 @@ TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
       {"prompt_tokens", "reprise_prompt_tokens_total"},
       {"computed_tokens", "reprise_computed_prompt_tokens_total"},
       {"output_tokens", "reprise_output_tokens_total"},
+      {"draft_tokens", "reprise_speculation_draft_tokens_total"},
+      {"accepted_tokens", "reprise_speculation_accepted_tokens_total"},
       {"ideal_tokens", "reprise_ideal_prompt_tokens_total"},
       {"disk_bytes_read", "reprise_request_disk_read_bytes_total"},
       {"queue_seconds", "reprise_queue_seconds_sum"},

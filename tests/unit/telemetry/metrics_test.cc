@@ -73,6 +73,8 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_computed_prompt_tokens_total", 80},
       {"reprise_ideal_prompt_tokens_total", 128},
       {"reprise_output_tokens_total", 14},
+      {"reprise_speculation_draft_tokens_total", 18},
+      {"reprise_speculation_accepted_tokens_total", 10},
       {"reprise_request_disk_read_bytes_total", 8192},
       {"reprise_queue_seconds_sum", 0.002},
       {"reprise_tokenize_seconds_sum", 0.004},
