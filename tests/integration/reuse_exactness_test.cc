@@ -33,7 +33,7 @@ class RecordingRunner final : public ModelRunner {
     for (size_t i = 0; result.ok() && i < batch.sequences.size(); ++i) {
       const StepSequence& s = batch.sequences[i];
       const int64_t last = s.start_position + static_cast<int64_t>(s.tokens.size()) - 1;
-      if (s.sample) (*logits_)[last] = result->logits[i];
+      if (s.sample) (*logits_)[last + result->accepted[i]] = result->logits[i];
     }
     return result;
   }
@@ -101,9 +101,11 @@ class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
     engine_ = *std::move(made);
   }
 
-  GenerateResult Run(const std::vector<TokenId>& prompt, CachePolicy policy) {
+  GenerateResult Run(const std::vector<TokenId>& prompt, CachePolicy policy,
+                     std::optional<PromptLookupOptions> speculation = std::nullopt) {
     logits_.clear();
     GenerateRequest request;
+    request.speculation = speculation;
     request.prompt = prompt;
     request.max_output_tokens = kOutputTokens;
     request.ignore_eos = true;
@@ -118,12 +120,14 @@ class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
     return ended.get_future().get();
   }
 
-  // The reply and its logits against those of `cold`.
+  // The reply and its logits against those of `cold`. Accepted draft tokens show none.
   void ExpectSame(const GenerateResult& reply, const GenerateResult& cold, const Logits& logits) {
     EXPECT_EQ(reply.output_ids, cold.output_ids);
-    ASSERT_EQ(logits_.size(), logits.size());
-    for (const auto& [position, expected] : logits) {
-      const std::vector<float>& got = logits_[position];
+    ASSERT_EQ(logits_.size() + reply.usage.accepted_tokens, logits.size());
+    for (const auto& [position, got] : logits_) {
+      const auto found = logits.find(position);
+      ASSERT_TRUE(found != logits.end()) << "position " << position;
+      const std::vector<float>& expected = found->second;
       ASSERT_EQ(got.size(), expected.size());
       EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0)
           << "position " << position;
@@ -188,6 +192,31 @@ TEST_P(ReuseExactnessTest, GeneratedTokensAreReusedToTheSameBits) {
   EXPECT_EQ(warm.reuse.host_tokens + warm.reuse.disk_tokens, 70 + kOutputTokens - 1)
       << "the last token generated was never computed";
   ExpectSame(warm, cold, logits);
+}
+
+TEST_P(ReuseExactnessTest, SpeculationGivesTheSameBitsAndSoDoesWhatItLeavesInTheCache) {
+  int32_t accepted = 0;
+  for (uint32_t seed = 30; seed < 36; ++seed) {
+    std::vector<TokenId> turn = Ids(seed, 70);
+    const GenerateResult plain = Run(turn, CachePolicy::kBypass);
+    // What comes is in the prompt too, so that it is guessed.
+    turn.insert(turn.begin(), plain.output_ids.begin(), plain.output_ids.end());
+    const GenerateResult cold = Run(turn, CachePolicy::kBypass);
+    const Logits logits = logits_;
+    const GenerateResult drafted =
+        Run(turn, CachePolicy::kForce, PromptLookupOptions{.min_ngram = 1});
+    ExpectSame(drafted, cold, logits);
+    accepted += drafted.usage.accepted_tokens;
+
+    turn.insert(turn.end(), cold.output_ids.begin(), cold.output_ids.end());
+    turn.push_back(7);
+    const GenerateResult next_cold = Run(turn, CachePolicy::kBypass);
+    const Logits next_logits = logits_;
+    const GenerateResult next = Run(turn, CachePolicy::kForce);
+    EXPECT_EQ(next.reuse.host_tokens + next.reuse.disk_tokens, 90 + kOutputTokens - 1);
+    ExpectSame(next, next_cold, next_logits);
+  }
+  EXPECT_GT(accepted, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ReuseExactnessTest,
