@@ -45,10 +45,10 @@ HWY_INLINE size_t FirstKey(const AttentionTile& t, size_t q) {
   const auto window = static_cast<size_t>(t.window);
   return window > 0 && end > window ? end - window : 0;
 }
-// Where the loops over keys start: before it no query of the tile sees any. Weights of
-// zero there leave sums as they are, so that rows do not depend on their tile.
-HWY_INLINE size_t FirstBlockKey(const AttentionTile& t) {
-  return FirstKey(t, 0) / kBlockTokens * kBlockTokens;
+// Where scores start: before it no query of the tile sees any key. Those that a query does
+// not see are masked, and add exactly zero to its softmax, whatever tile it is in.
+HWY_INLINE size_t FirstScoredKey(const AttentionTile& t) {
+  return FirstKey(t, 0) / kAttentionPadding * kAttentionPadding;
 }
 
 // Blocks lie far apart, so the hardware does not foresee the next one.
@@ -87,7 +87,7 @@ void ScoreKeys(const AttentionTile& t, const TileScratch& s) {
   const size_t end = t.first_position + t.rows;
   const size_t block_bytes = kBlockTokens * t.head_dim * Kv::kColumnBytes / Kv::kDepth;
   constexpr size_t kKeys = kVecs * kLanes;
-  for (size_t key = FirstBlockKey(t); key < end; key += kKeys) {
+  for (size_t key = FirstScoredKey(t); key < end; key += kKeys) {
     for (size_t next = RoundUp(key + kKeys, kBlockTokens); next < HWY_MIN(key + 2 * kKeys, end);
          next += kBlockTokens) {
       PrefetchBlock(t.key_blocks[next / kBlockTokens], block_bytes);
@@ -104,7 +104,7 @@ template <typename Kv>
 float Softmax(const AttentionTile& t, const TileScratch& s, size_t q) {
   const D d;
   float* scores = s.scores + q * s.keys;
-  const size_t first = FirstBlockKey(t), end = RoundUp(EndKey(t, q), kBlockTokens);
+  const size_t first = FirstScoredKey(t), end = RoundUp(EndKey(t, q), kBlockTokens);
   for (size_t j = first; j < FirstKey(t, q); ++j) scores[j] = kMasked;
   for (size_t j = EndKey(t, q); j < end; ++j) scores[j] = kMasked;
   V largest = hn::Set(d, kMasked);
