@@ -96,6 +96,7 @@ struct StepOperands {
   size_t x_stride;
   const uint8_t* w[kVecs];
   size_t w_step;
+  const uint8_t* ahead = nullptr;  // with kAhead: a line w_step further each step is fetched
 };
 
 template <size_t kRows, size_t kVecs>
@@ -106,7 +107,7 @@ HWY_INLINE void ZeroSums(V (&sum)[kRows][kVecs]) {
   }
 }
 
-template <typename Weights, size_t kRows, size_t kVecs>
+template <typename Weights, bool kAhead = false, size_t kRows, size_t kVecs>
 HWY_INLINE void AddSteps(const StepOperands<kVecs>& from, size_t steps, V (&sum)[kRows][kVecs]) {
   const uint8_t* x = from.x;
   size_t at = 0;
@@ -118,32 +119,41 @@ HWY_INLINE void AddSteps(const StepOperands<kVecs>& from, size_t steps, V (&sum)
       const typename Weights::Input value = Weights::Broadcast(x + r * from.x_stride);
       for (size_t v = 0; v < kVecs; ++v) sum[r][v] = Weights::MulAdd(value, weights[v], sum[r][v]);
     }
+    if constexpr (kAhead) FetchToSecondLevel(from.ahead + at);
     x += Weights::kInputBytes;
     at += from.w_step;
   }
 }
 
-template <size_t kRows, typename Weights>
+template <size_t kRows, typename Weights, bool kAhead>
 HWY_INLINE void MultiplyFloatTile(const PanelProduct& p, size_t row, size_t column) {
   StepOperands<kVectors> from = {
       p.x + row * p.x_stride, p.x_stride, {}, kPanelColumns * Weights::kColumnBytes};
   for (size_t v = 0; v < kVectors; ++v) {
     from.w[v] = p.panel + (column + v * kLanes) * Weights::kColumnBytes;
   }
+  const size_t steps = (p.depth + Weights::kDepth - 1) / Weights::kDepth;
+  from.ahead = p.panel + steps * from.w_step + row / kRows % 2 * 64;
   V sum[kRows][kVectors];
   ZeroSums(sum);
-  AddSteps<Weights>(from, (p.depth + Weights::kDepth - 1) / Weights::kDepth, sum);
+  AddSteps<Weights, kAhead>(from, steps, sum);
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r) StoreColumns(p, row + r, column, sum[r]);
 }
 
-template <typename Weights>
-void MultiplyFloatPanel(const PanelProduct& p) {
+template <typename Weights, bool kAhead>
+HWY_INLINE void MultiplyFloatTiles(const PanelProduct& p) {
   for (size_t column = 0; column < p.columns; column += kTileColumns) {
     ForEachRowTile<kFloatRows>(p.rows, [&]<size_t kRows>(Rows<kRows>, size_t row) {
-      MultiplyFloatTile<kRows, Weights>(p, row, column);
+      MultiplyFloatTile<kRows, Weights, kAhead>(p, row, column);
     });
   }
+}
+
+template <typename Weights>
+void MultiplyFloatPanel(const PanelProduct& p) {
+  if (p.rows >= kRowsToFetch) return MultiplyFloatTiles<Weights, true>(p);
+  MultiplyFloatTiles<Weights, false>(p);
 }
 
 }  // namespace

@@ -99,14 +99,16 @@ HWY_INLINE V BroadcastFloat(const uint8_t* from) {
   return hn::Set(D(), BitsToFloat(static_cast<uint32_t>(LoadWord(from))));
 }
 
-template <size_t kRows>
+template <size_t kRows, bool kAhead>
 HWY_INLINE void MultiplyInt8Tile(const PanelProduct& p, size_t row, size_t column) {
   const QuantizedRow layout(InputFormat::kInt8Row, p.depth);
   const uint8_t* x = p.x + row * p.x_stride;
   const uint8_t* w = p.panel + column * 4;
   VI sum[kRows][kVectors];
   StartSums<kRows, 128>(x + layout.starts, p.x_stride, sum);
+  const size_t ahead = PanelBytes(WeightFormat::kInt8, p.depth) + row / kRows % 2 * 64;
   for (size_t k = 0; k < p.depth; k += 4, w += kPanelColumns * 4) {
+    if constexpr (kAhead) FetchToSecondLevel(w - column * 4 + ahead);
     Dot4::Operand weights[kVectors];
     for (size_t v = 0; v < kVectors; ++v) {
       weights[v] = Dot4::Weights(LoadBytes(w + v * kLanes * 4));
@@ -130,12 +132,18 @@ HWY_INLINE void MultiplyInt8Tile(const PanelProduct& p, size_t row, size_t colum
   }
 }
 
-void MultiplyInt8Panel(const PanelProduct& p) {
+template <bool kAhead>
+HWY_INLINE void MultiplyInt8Tiles(const PanelProduct& p) {
   for (size_t column = 0; column < p.columns; column += kTileColumns) {
     ForEachRowTile<kInt8Rows>(p.rows, [&]<size_t kRows>(Rows<kRows>, size_t row) {
-      MultiplyInt8Tile<kRows>(p, row, column);
+      MultiplyInt8Tile<kRows, kAhead>(p, row, column);
     });
   }
+}
+
+void MultiplyInt8Panel(const PanelProduct& p) {
+  if (p.rows >= kRowsToFetch) return MultiplyInt8Tiles<true>(p);
+  MultiplyInt8Tiles<false>(p);
 }
 
 // Eight steps of a block with byte or nibble weights.
