@@ -16,28 +16,10 @@ import sys
 import tempfile
 import time
 
+from report import QUICK, check, run, run_lines, show
 from server_process import BIN, ROOT, Server
 
-QUICK = os.environ.get("QUICK", "") not in ("", "0")
 FRESH_ROOT = os.environ.get("REPRISE_FRESH_ROOT", "/var/tmp/reprise-fresh-root")
-results = {"passed": 0, "failed": 0}
-
-
-def check(name, figure, bound, ok):
-    results["passed" if ok else "failed"] += 1
-    print(f"{'PASS' if ok else 'FAIL'}  {name:<58} {figure}   [{bound}]", flush=True)
-
-
-def show(name, figure):
-    print(f"      {name:<58} {figure}   [no bound]", flush=True)
-
-
-def run(command, **options):
-    """Runs a command, its output kept; returns (exit code, output, seconds)."""
-    started = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace", check=False, **options)
-    return done.returncode, done.stdout, time.monotonic() - started
 
 
 def paper_prompts(name):
@@ -222,15 +204,9 @@ def main():
     work = tempfile.mkdtemp(prefix="reprise-verify-")
     lines = [line_1_two_commands, line_2_tests, line_3_oracles, lambda: line_4_restart(work),
              lambda: line_5_benchmarks(work), lambda: line_6_interfaces(work), line_7_layers]
-    for number, line in enumerate(lines, start=1):
-        print(f"-- line {number}", flush=True)
-        try:
-            line()
-        except (RuntimeError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            check(f"line {number} ran to its end", repr(error), "no error", False)
+    code = run_lines(lines)
     shutil.rmtree(work, ignore_errors=True)
-    print(f"{results['passed']} passed, {results['failed']} failed")
-    return 1 if results["failed"] else 0
+    return code
 
 
 if __name__ == "__main__":
