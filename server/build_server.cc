@@ -50,6 +50,22 @@ Dtype ToKvDtype(config::v1::Dtype dtype) {
   return dtype == config::v1::DTYPE_FP16 ? Dtype::kFloat16 : Dtype::kBfloat16;
 }
 
+EngineOptions ToEngineOptions(const ServerConfig& config) {
+  EngineOptions options;
+  options.max_queued_requests = config.engine().max_queued_requests();
+  options.max_running_sequences = config.engine().max_running_sequences();
+  options.max_batch_tokens = config.engine().max_batch_tokens();
+  options.max_step_draft_tokens = config.engine().max_step_draft_tokens();
+  options.max_decode_slowdown_percent = config.engine().max_decode_slowdown_percent();
+  options.retrieval_mode =
+      static_cast<RetrievalMode>(std::max(0, int{config.cache().retrieval_mode()} - 1));
+  options.semantic_top_k = config.cache().similarity().top_k();
+  options.require_full_prefix = config.cache().similarity().require_full_prefix();
+  options.max_disk_bytes = config.cache().store().max_bytes();
+  options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
+  return options;
+}
+
 // Names everything that decides what a cached KV value means.
 Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
                        const std::string& numerics_id, const std::string& tenant) {
@@ -254,17 +270,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   const absl::Duration start = clock_.Monotonic();
   RETURN_IF_ERROR(ListenHttp(config));
 
-  EngineOptions options;
-  options.max_queued_requests = config.engine().max_queued_requests();
-  options.max_running_sequences = config.engine().max_running_sequences();
-  options.max_batch_tokens = config.engine().max_batch_tokens();
-  options.max_step_draft_tokens = config.engine().max_step_draft_tokens();
-  options.retrieval_mode =
-      static_cast<RetrievalMode>(std::max(0, int{config.cache().retrieval_mode()} - 1));
-  options.semantic_top_k = config.cache().similarity().top_k();
-  options.require_full_prefix = config.cache().similarity().require_full_prefix();
-  options.max_disk_bytes = config.cache().store().max_bytes();
-  options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
+  EngineOptions options = ToEngineOptions(config);
   EngineParts parts;
   RETURN_IF_ERROR(LoadAll(config, parts).status());
   RETURN_IF_ERROR(Probe(config, *parts.runner, options));

@@ -243,6 +243,36 @@ absl::Status CheckCallLimit(const config::v1::ServerConfig& c) {
                    " + engine.max_running_sequences ", running));
 }
 
+absl::Status CheckLimits(const config::v1::ServerConfig& c) {
+  constexpr int64_t kHuge = int64_t{1} << 50;
+  struct Limit {
+    const char* path;
+    int64_t value, low, high;
+  };
+  for (const Limit& limit :
+       {Limit{"listen.max_concurrent_rpcs", c.listen().max_concurrent_rpcs(), 3, 100000},
+        Limit{"listen.max_message_bytes", c.listen().max_message_bytes(), 1024, 1 << 30},
+        Limit{"model.thread_count", c.model().thread_count(), 0, 256},
+        Limit{"engine.max_queued_requests", c.engine().max_queued_requests(), 1, 65536},
+        Limit{"engine.max_running_sequences", c.engine().max_running_sequences(), 1, 4096},
+        Limit{"engine.max_batch_tokens", c.engine().max_batch_tokens(), 1, 65536},
+        Limit{"engine.max_decode_slowdown_percent", c.engine().max_decode_slowdown_percent(), 1,
+              100000},
+        Limit{"engine.max_step_draft_tokens", c.engine().max_step_draft_tokens(), 0, 65536},
+        Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
+        Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
+        Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
+              kHuge},
+        Limit{"cache.similarity.top_k", c.cache().similarity().top_k(), 1, 1000},
+        Limit{"generation.default_max_output_tokens", c.generation().default_max_output_tokens(), 0,
+              1 << 24},
+        Limit{"generation.speculation.max_draft_tokens",
+              c.generation().speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
+    RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckText(absl::string_view path, const std::string& text) {
   if (!text.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(path, ": empty"));
@@ -288,7 +318,6 @@ absl::Status MergeSetting(absl::string_view setting, config::v1::ServerConfig& c
 }
 
 absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
-  constexpr int64_t kHuge = int64_t{1} << 50;
   RETURN_IF_ERROR(CheckAddress("listen.inference", c.listen().inference()));
   RETURN_IF_ERROR(CheckAddress("listen.admin", c.listen().admin()));
   RETURN_IF_ERROR(CheckAddress("listen.http", c.listen().http()));
@@ -309,29 +338,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
   if (similarity.enabled()) {
     RETURN_IF_ERROR(CheckText("cache.similarity.encoder_path", similarity.encoder_path()));
   }
-  struct Limit {
-    const char* path;
-    int64_t value, low, high;
-  };
-  for (const Limit& limit :
-       {Limit{"listen.max_concurrent_rpcs", c.listen().max_concurrent_rpcs(), 3, 100000},
-        Limit{"listen.max_message_bytes", c.listen().max_message_bytes(), 1024, 1 << 30},
-        Limit{"model.thread_count", c.model().thread_count(), 0, 256},
-        Limit{"engine.max_queued_requests", c.engine().max_queued_requests(), 1, 65536},
-        Limit{"engine.max_running_sequences", c.engine().max_running_sequences(), 1, 4096},
-        Limit{"engine.max_batch_tokens", c.engine().max_batch_tokens(), 1, 65536},
-        Limit{"engine.max_step_draft_tokens", c.engine().max_step_draft_tokens(), 0, 65536},
-        Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
-        Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
-        Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
-              kHuge},
-        Limit{"cache.similarity.top_k", similarity.top_k(), 1, 1000},
-        Limit{"generation.default_max_output_tokens", c.generation().default_max_output_tokens(), 0,
-              1 << 24},
-        Limit{"generation.speculation.max_draft_tokens",
-              c.generation().speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
-    RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
-  }
+  RETURN_IF_ERROR(CheckLimits(c));
   return CheckCallLimit(c);
 }
 

@@ -1,6 +1,7 @@
 #include "core/engine/cost_model.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "core/base/status_macros.h"
@@ -10,6 +11,7 @@ namespace {
 
 constexpr double kSmoothing = 0.1;       // weight of one observation
 constexpr double kMaxCorrection = 20.0;  // one odd observation must not decide for long
+constexpr int32_t kMaxRows = 1 << 20;    // more than any step has
 constexpr int32_t kShort = 16;
 constexpr int32_t kLong = 96;
 
@@ -31,6 +33,11 @@ absl::StatusOr<double> TimePass(ModelRunner& runner, const Clock& clock, int32_t
   return absl::ToDoubleSeconds(clock.Monotonic() - before);
 }
 
+double Bounded(double ratio) { return std::clamp(ratio, 1 / kMaxCorrection, kMaxCorrection); }
+
+// Of `rows` rows: their power of two.
+int SizeClass(int32_t rows) { return std::bit_width(static_cast<uint32_t>(rows)); }
+
 }  // namespace
 
 double CostModel::PrefillSeconds(double n, double c) const {
@@ -49,9 +56,36 @@ absl::Duration CostModel::PredictLoad(int64_t bytes) const {
 void CostModel::ObservePrefill(int32_t new_tokens, int32_t cached_tokens, absl::Duration actual) {
   const double predicted = PrefillSeconds(new_tokens, cached_tokens);
   if (predicted <= 0) return;
-  const double ratio =
-      std::clamp(absl::ToDoubleSeconds(actual) / predicted, 1 / kMaxCorrection, kMaxCorrection);
+  const double ratio = Bounded(absl::ToDoubleSeconds(actual) / predicted);
   prefill_factor_ += kSmoothing * (ratio - prefill_factor_);
+}
+
+double CostModel::RowSeconds(int32_t cached_tokens) const {
+  return token_seconds_ + pair_seconds_ * cached_tokens;
+}
+
+absl::Duration CostModel::DecodeStep(int32_t rows) const {
+  const auto larger = decode_steps_.upper_bound(SizeClass(rows));
+  if (larger == decode_steps_.begin()) return absl::Seconds(pass_seconds_);
+  return absl::Seconds(std::prev(larger)->second);
+}
+
+int32_t CostModel::PromptRowsWithin(absl::Duration extra, int32_t cached_tokens) const {
+  const double rows = absl::ToDoubleSeconds(extra) / (beside_factor_ * RowSeconds(cached_tokens));
+  return static_cast<int32_t>(std::clamp(rows, 1.0, double{kMaxRows}));
+}
+
+void CostModel::ObserveDecode(int32_t rows, absl::Duration actual) {
+  const double seconds = absl::ToDoubleSeconds(actual);
+  const auto [known, first] = decode_steps_.try_emplace(SizeClass(rows), seconds);
+  if (first) return;
+  const double ratio = Bounded(seconds / std::max(known->second, 1e-9));
+  known->second *= 1 + kSmoothing * (ratio - 1);
+}
+
+void CostModel::ObservePromptRows(int32_t rows, int32_t cached_tokens, absl::Duration extra) {
+  const double ratio = Bounded(absl::ToDoubleSeconds(extra) / (rows * RowSeconds(cached_tokens)));
+  beside_factor_ += kSmoothing * (ratio - beside_factor_);
 }
 
 void CostModel::ObserveLoad(int64_t bytes, absl::Duration actual) {

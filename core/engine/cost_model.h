@@ -7,11 +7,16 @@
 // w is the time of a pass bound by reading the weights. The coefficients come
 // from a start-up run; each observation then corrects a common factor.
 //
+// It also says how many prompt rows may run beside decoding sequences. A step
+// that decodes alone takes what such steps took lately, by the power of two of
+// their rows; each prompt row beside adds (a1 + a2 c) times a factor of its own.
+//
 // Source     first-principles model; Cake, arXiv 2410.03065, uses the same form.
 // Threading  not thread-safe; the engine thread owns it.
 #pragma once
 
 #include <cstdint>
+#include <map>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -25,6 +30,19 @@ class CostModel {
   absl::Duration PredictPrefill(int32_t new_tokens, int32_t cached_tokens) const;
   absl::Duration PredictLoad(int64_t bytes) const;
 
+  // The time of a step that only decodes `rows` tokens: of the nearest size not above it
+  // that was observed, or w.
+  absl::Duration DecodeStep(int32_t rows) const;
+
+  // Prompt rows behind `cached_tokens` that lengthen a decoding step by at most
+  // `extra`; at least one, so that no prompt waits for ever.
+  int32_t PromptRowsWithin(absl::Duration extra, int32_t cached_tokens) const;
+
+  // What a step that just ended really took: one that only decoded `rows` tokens, or
+  // one with `rows` prompt rows beside, which took `extra` longer than decoding alone.
+  void ObserveDecode(int32_t rows, absl::Duration actual);
+  void ObservePromptRows(int32_t rows, int32_t cached_tokens, absl::Duration extra);
+
   // What a prefill or a load that just ended really took.
   void ObservePrefill(int32_t new_tokens, int32_t cached_tokens, absl::Duration actual);
   void ObserveLoad(int64_t bytes, absl::Duration actual);
@@ -35,11 +53,14 @@ class CostModel {
 
  private:
   double PrefillSeconds(double n, double c) const;
+  double RowSeconds(int32_t cached_tokens) const;  // of one more row in a batch
 
   double pass_seconds_ = 0.01;          // w
   double token_seconds_ = 0.001;        // a1
   double pair_seconds_ = 1e-8;          // a2
   double prefill_factor_ = 1.0;         // observed / predicted, smoothed
+  double beside_factor_ = 1.0;          // the same of prompt rows beside decoding ones
+  std::map<int, double> decode_steps_;  // log2 of rows: seconds, smoothed
   double load_seconds_ = 0.0005;        // l0
   double load_bytes_per_second_ = 1e9;  // smoothed
 };

@@ -34,7 +34,10 @@ namespace reprise {
 struct EngineOptions {
   int max_queued_requests = 256;   // waiting ones; more are refused
   int max_running_sequences = 32;  // decoding or prefilling at once
-  int max_batch_tokens = 256;  // rows per step: bounds how long a prefill delays decoding streams
+  int max_batch_tokens = 256;      // rows per step
+  // How much longer than a step that only decodes one with prompt rows beside may take, by
+  // prediction: bounds how long a prefill holds up decoding streams. One row always runs.
+  int max_decode_slowdown_percent = 100;
   // Draft rows of one step, of all sequences together; each takes time from all. 0: none.
   int max_step_draft_tokens = 32;
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;

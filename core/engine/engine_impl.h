@@ -63,6 +63,13 @@ class EngineImpl final : public Engine {
     std::vector<Neighbor> neighbors;
     bool evicted = false;  // there were nearer ones whose KV is gone
   };
+  // Rows of a step by kind.
+  struct StepRows {
+    int32_t prefill = 0;
+    int32_t decode = 0;
+    int32_t depth = 0;  // most tokens that a prompt row has before it
+  };
+
   // Runs on the engine thread.
   using NearestTask = std::function<void(const absl::StatusOr<Nearest>&)>;
 
@@ -128,9 +135,15 @@ class EngineImpl final : public Engine {
   void DeletePromptFromStore(uint64_t id);
   void SaveVectors();
 
+  // engine_schedule.cc: what a step is made of, and what it teaches.
+  ScheduleSnapshot TakeSnapshot() const;
+  void Preempt(size_t index);
+  StepRows CountRows(const std::vector<SequencePtr>& members, const StepBatch& batch) const;
+  void LearnFromStep(const std::vector<SequencePtr>& members, const StepRows& rows,
+                     absl::Duration elapsed);
+
   // engine_step.cc: batches.
   void Step();
-  void Preempt(size_t index);
   bool GrowBlocks(Sequence& sequence, int32_t tokens);
   StepBatch MakeBatch(const SchedulePlan& plan, std::vector<SequencePtr>& members);
   void AfterStep(const std::vector<SequencePtr>& members, const StepBatch& batch,

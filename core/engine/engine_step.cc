@@ -4,15 +4,6 @@
 
 namespace reprise {
 
-void EngineImpl::Preempt(size_t index) {
-  const SequencePtr sequence = running_[index];
-  ReleaseBlocks(*sequence);
-  sequence->computed = 0;
-  sequence->state = SequenceState::kQueued;
-  running_.erase(running_.begin() + static_cast<int64_t>(index));
-  queued_.push_front(sequence);
-}
-
 bool EngineImpl::GrowBlocks(Sequence& sequence, int32_t tokens) {
   const auto needed = static_cast<size_t>(BlocksFor(sequence.computed + tokens));
   while (sequence.blocks.size() < needed) {
@@ -44,14 +35,7 @@ StepBatch EngineImpl::MakeBatch(const SchedulePlan& plan, std::vector<SequencePt
 }
 
 void EngineImpl::Step() {
-  ScheduleSnapshot snapshot;
-  snapshot.available_blocks = blocks_.num_available();
-  snapshot.max_batch_tokens = options_.max_batch_tokens;
-  for (const SequencePtr& sequence : running_) {
-    snapshot.running.push_back({sequence->computed, sequence->pending(), sequence->decoding(),
-                                static_cast<int32_t>(sequence->blocks.size())});
-  }
-  const SchedulePlan plan = Schedule(snapshot);
+  const SchedulePlan plan = Schedule(TakeSnapshot());
   for (const size_t index : plan.preempted) Preempt(index);  // youngest first: indices stay right
   std::vector<SequencePtr> members;
   StepBatch batch = MakeBatch(plan, members);
@@ -69,17 +53,9 @@ void EngineImpl::Step() {
 
 void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBatch& batch,
                            const StepResult& result, absl::Duration elapsed) {
-  int64_t prefill_tokens = 0, decode_tokens = 0;
-  for (size_t i = 0; i < members.size(); ++i) {
-    const auto tokens = static_cast<int32_t>(batch.sequences[i].tokens.size());
-    decode_tokens += static_cast<int64_t>(batch.sequences[i].draft.size());
-    (members[i]->decoding() ? decode_tokens : prefill_tokens) += tokens;
-    // Decoding steps say nothing of prefill.
-    if (members.size() == 1 && !members[i]->decoding()) {
-      costs_.ObservePrefill(tokens, members[i]->computed, elapsed);
-    }
-  }
-  parts_.metrics->StepFinished(prefill_tokens, decode_tokens, elapsed);
+  const StepRows rows = CountRows(members, batch);
+  LearnFromStep(members, rows, elapsed);
+  parts_.metrics->StepFinished(rows.prefill, rows.decode, elapsed);
   for (size_t i = 0; i < members.size(); ++i) {
     const SequencePtr& sequence = members[i];
     const bool was_prefill = sequence->computed < sequence->prompt_size();

@@ -1,9 +1,13 @@
 // The scheduler decides what runs in the next step. A pure function: snapshot
 // in, plan out; it keeps nothing between calls.
 //
-// Order      decoding sequences first, one token each, so that a long prefill
-//            does not hold them up; then prompts in order of arrival, in chunks,
-//            until the batch is full.
+// Order      decoding sequences first, one token each; then prompts in chunks until
+//            the batch is full. Beside decoding sequences prompts have a smaller
+//            budget, so that a long prefill does not hold those up, and where there
+//            are rows for more than one sequence, the oldest prompt has one of them.
+// Prompts    in order of arrival. Half of the rows go to prompts less than half as
+//            long as what the oldest has left, shortest first: they need not wait
+//            for it, and it goes on.
 // Blocks     when a sequence needs a block and none is left, the youngest
 //            running sequence is preempted; it is recomputed later, to the same
 //            bits.
@@ -11,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace reprise {
@@ -26,6 +31,7 @@ struct ScheduleSnapshot {
   std::vector<RunningSequence> running;  // oldest first
   int32_t available_blocks = 0;          // free, or held by the cache alone
   int32_t max_batch_tokens = 0;
+  int32_t max_prefill_tokens_beside_decode = std::numeric_limits<int32_t>::max();
 };
 
 struct ScheduledChunk {

@@ -82,6 +82,51 @@ TEST_F(CostModelTest, OneOddObservationIsBounded) {
   EXPECT_LT(Load(1 << 20), 2 * load);
 }
 
+TEST_F(CostModelTest, DecodingTakesWhatStepsOfItsSizeTook) {
+  const auto runner = Device({});
+  ASSERT_TRUE(costs_.Calibrate(*runner, clock_).ok());
+  const auto decode = [&](int32_t rows) { return absl::ToDoubleSeconds(costs_.DecodeStep(rows)); };
+  EXPECT_NEAR(decode(8), kPass, kPass * 0.05) << "nothing was observed";
+  for (int i = 0; i < 100; ++i) {
+    costs_.ObserveDecode(2, absl::Milliseconds(5));
+    costs_.ObserveDecode(9, absl::Milliseconds(20));
+  }
+  struct Case {
+    int32_t rows;
+    double seconds;
+  };
+  for (const Case& c :
+       {Case{1, kPass}, Case{3, 0.005}, Case{7, 0.005}, Case{8, 0.020}, Case{500, 0.020}}) {
+    EXPECT_NEAR(decode(c.rows), c.seconds, c.seconds * 0.05) << c.rows << " rows";
+  }
+  costs_.ObserveDecode(2, absl::Hours(1));
+  EXPECT_LT(decode(2), 0.015) << "one odd observation is bounded";
+}
+
+TEST_F(CostModelTest, PromptRowsFitTheTimeThatDecodingStreamsCanWait) {
+  const auto runner = Device({});
+  ASSERT_TRUE(costs_.Calibrate(*runner, clock_).ok());
+  struct Case {
+    double extra;
+    int32_t cached, rows;
+  };
+  for (const Case& c : {Case{0.020, 0, 20}, Case{0.020, 500, 10}, Case{0.0001, 0, 1}, Case{0, 0, 1},
+                        Case{-1, 0, 1}}) {
+    EXPECT_NEAR(costs_.PromptRowsWithin(absl::Seconds(c.extra), c.cached), c.rows, c.rows / 5)
+        << c.extra << " seconds behind " << c.cached;
+  }
+}
+
+TEST_F(CostModelTest, ObservedPromptRowsCorrectTheirNumber) {
+  const auto runner = Device({});
+  ASSERT_TRUE(costs_.Calibrate(*runner, clock_).ok());
+  for (int i = 0; i < 200; ++i) costs_.ObservePromptRows(10, 0, absl::Seconds(10 * 4 * kToken));
+  EXPECT_NEAR(costs_.PromptRowsWithin(absl::Milliseconds(80), 0), 20, 2) << "four times as slow";
+  for (int i = 0; i < 200; ++i) costs_.ObservePromptRows(10, 0, -absl::Seconds(1));
+  EXPECT_GT(costs_.PromptRowsWithin(absl::Milliseconds(80), 0), 80) << "as good as free";
+  EXPECT_LT(costs_.PromptRowsWithin(absl::Milliseconds(80), 0), 80 * 25) << "but bounded";
+}
+
 TEST_F(CostModelTest, ObservedLoadsTeachTheBandwidth) {
   constexpr int64_t kBytes = 100 << 20;
   const absl::Duration slow = absl::Seconds(2);

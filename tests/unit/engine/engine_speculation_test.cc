@@ -257,7 +257,7 @@ TEST(EngineSpeculationTest, BlocksThatOnlyARejectedDraftNeededAreGivenBack) {
 // Many at once in a pool too small for all: preempted, cancelled, drafting or not.
 TEST(EngineSpeculationTest, CrowdedPoolGivesTheRepliesOfAnEmptyOneAndAllBlocksBack) {
   HarnessOptions options = Repeating();
-  options.num_blocks = 24;
+  options.num_blocks = 16;
   options.engine.max_batch_tokens = 40;
   EngineHarness harness(options);
   std::vector<GenerateRequest> requests;

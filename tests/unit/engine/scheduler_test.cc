@@ -25,6 +25,7 @@ struct Case {
   int32_t available_blocks, max_batch_tokens;
   std::vector<ScheduledChunk> chunks;
   std::vector<size_t> preempted;
+  int32_t beside_decode = std::numeric_limits<int32_t>::max();
 };
 
 const Case kCases[] = {
@@ -74,11 +75,60 @@ const Case kCases[] = {
      2,
      {{0, 1}, {1, 1}},
      {}},
+    {"the oldest prompt has a row beside ever so many decoding ones",
+     {{0, 50, false, 0}, {1, 1, true, 1}, {1, 1, true, 1}, {1, 1, true, 1}},
+     9,
+     3,
+     {{1, 1}, {2, 1}, {0, 1}},
+     {}},
+    {"a row that no prompt can use goes to a decoding one",
+     {{1, 1, true, 1}, {1, 1, true, 1}, {16, 9, false, 1}},
+     0,
+     2,
+     {{0, 1}, {1, 1}},
+     {}},
+    {"one row alone decodes", {{0, 9, false, 0}, {1, 1, true, 1}}, 9, 1, {{1, 1}}, {}},
+    {"a prompt beside decoding ones has the smaller budget",
+     {{0, 100, false, 0}, {9, 1, true, 1}},
+     10,
+     64,
+     {{1, 1}, {0, 6}},
+     {},
+     6},
+    {"prompts alone have the whole batch", {{0, 100, false, 0}}, 10, 64, {{0, 64}}, {}, 6},
+    {"prompts share the smaller budget in order of arrival",
+     {{0, 4, false, 0}, {0, 9, false, 0}, {9, 1, true, 1}},
+     10,
+     64,
+     {{2, 1}, {0, 4}, {1, 3}},
+     {},
+     7},
+    {"short prompts share with a long one, shortest first",
+     {{0, 100, false, 0}, {0, 30, false, 0}, {0, 8, false, 0}, {0, 60, false, 0}},
+     20,
+     40,
+     {{0, 20}, {1, 12}, {2, 8}},
+     {}},
+    {"what short prompts leave goes to the oldest",
+     {{0, 100, false, 0}, {0, 5, false, 0}},
+     20,
+     40,
+     {{0, 35}, {1, 5}},
+     {}},
+    {"a prompt half as long waits", {{0, 100, false, 0}, {0, 50, false, 0}}, 20, 40, {{0, 40}}, {}},
+    {"the smallest budget is the oldest's",
+     {{0, 100, false, 0}, {0, 5, false, 0}, {9, 1, true, 1}},
+     20,
+     40,
+     {{2, 1}, {0, 1}},
+     {},
+     1},
 };
 
 TEST(SchedulerTest, DecidesByTheTable) {
   for (const Case& c : kCases) {
-    const SchedulePlan plan = Schedule({c.running, c.available_blocks, c.max_batch_tokens});
+    const SchedulePlan plan =
+        Schedule({c.running, c.available_blocks, c.max_batch_tokens, c.beside_decode});
     EXPECT_EQ(plan.chunks, c.chunks) << c.name;
     EXPECT_EQ(plan.preempted, c.preempted) << c.name;
   }
@@ -102,7 +152,8 @@ void ExpectSound(const ScheduleSnapshot& snapshot, const SchedulePlan& plan) {
     ASSERT_EQ(plan.preempted[i], snapshot.running.size() - 1 - i) << "youngest first";
     blocks += snapshot.running[plan.preempted[i]].held_blocks;
   }
-  int32_t rows = 0;
+  int32_t rows = 0, prompt_rows = 0;
+  bool decodes = false;
   std::vector<int32_t> given(snapshot.running.size(), 0);
   for (const ScheduledChunk& chunk : plan.chunks) {
     ASSERT_LT(chunk.sequence, alive);
@@ -111,9 +162,15 @@ void ExpectSound(const ScheduleSnapshot& snapshot, const SchedulePlan& plan) {
     ASSERT_LE(chunk.tokens, snapshot.running[chunk.sequence].pending_tokens);
     given[chunk.sequence] = chunk.tokens;
     rows += chunk.tokens;
+    const bool decoding = snapshot.running[chunk.sequence].decoding;
+    decodes = decodes || decoding;
+    if (!decoding) prompt_rows += chunk.tokens;
     blocks -= Needed(snapshot.running[chunk.sequence], chunk.tokens);
   }
   ASSERT_LE(rows, snapshot.max_batch_tokens);
+  if (decodes) {
+    ASSERT_LE(prompt_rows, snapshot.max_prefill_tokens_beside_decode);
+  }
   ASSERT_GE(blocks, 0) << "promised more blocks than there are";
   for (size_t i = 0; i < alive; ++i) {
     const RunningSequence& sequence = snapshot.running[i];
@@ -134,6 +191,7 @@ TEST(SchedulerTest, RandomSnapshotsKeepTheirBudgets) {
     ScheduleSnapshot snapshot;
     snapshot.available_blocks = pick(0, 12);
     snapshot.max_batch_tokens = pick(1, 80);
+    snapshot.max_prefill_tokens_beside_decode = pick(1, 40);
     for (int i = pick(0, 8); i > 0; --i) {
       RunningSequence sequence;
       sequence.computed_tokens = pick(0, 100);

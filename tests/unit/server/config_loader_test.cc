@@ -186,6 +186,8 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
        "listen.max_concurrent_rpcs: 288, expected more than engine.max_queued_requests 256 + "
        "engine.max_running_sequences 32"},
       {"model.thread_count=-1", "model.thread_count: -1, expected 0 to 256"},
+      {"engine.max_decode_slowdown_percent=0",
+       "engine.max_decode_slowdown_percent: 0, expected 1 to 100000"},
       {"engine.max_step_draft_tokens=-1", "engine.max_step_draft_tokens: -1, expected 0 to 65536"},
       {"generation.speculation.max_draft_tokens=0",
        "generation.speculation.max_draft_tokens: 0, expected 1 to 256"},

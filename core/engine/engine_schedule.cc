@@ -1,0 +1,63 @@
+#include <algorithm>
+
+#include "core/engine/engine_impl.h"
+
+namespace reprise {
+
+ScheduleSnapshot EngineImpl::TakeSnapshot() const {
+  ScheduleSnapshot snapshot;
+  snapshot.available_blocks = blocks_.num_available();
+  snapshot.max_batch_tokens = options_.max_batch_tokens;
+  int32_t decoding = 0, depth = 0;
+  for (const SequencePtr& sequence : running_) {
+    snapshot.running.push_back({sequence->computed, sequence->pending(), sequence->decoding(),
+                                static_cast<int32_t>(sequence->blocks.size())});
+    if (sequence->decoding()) {
+      ++decoding;
+    } else {
+      depth = std::max(depth, sequence->computed);
+    }
+  }
+  const absl::Duration extra =
+      costs_.DecodeStep(decoding) * options_.max_decode_slowdown_percent / 100;
+  snapshot.max_prefill_tokens_beside_decode = costs_.PromptRowsWithin(extra, depth);
+  return snapshot;
+}
+
+void EngineImpl::Preempt(size_t index) {
+  const SequencePtr sequence = running_[index];
+  ReleaseBlocks(*sequence);
+  sequence->computed = 0;
+  sequence->state = SequenceState::kQueued;
+  running_.erase(running_.begin() + static_cast<int64_t>(index));
+  queued_.push_front(sequence);
+}
+
+EngineImpl::StepRows EngineImpl::CountRows(const std::vector<SequencePtr>& members,
+                                           const StepBatch& batch) const {
+  StepRows rows;
+  for (size_t i = 0; i < members.size(); ++i) {
+    const auto tokens = static_cast<int32_t>(batch.sequences[i].tokens.size());
+    rows.decode += static_cast<int32_t>(batch.sequences[i].draft.size());
+    if (members[i]->decoding()) {
+      rows.decode += tokens;
+    } else {
+      rows.prefill += tokens;
+      rows.depth = std::max(rows.depth, members[i]->computed);
+    }
+  }
+  return rows;
+}
+
+void EngineImpl::LearnFromStep(const std::vector<SequencePtr>& members, const StepRows& rows,
+                               absl::Duration elapsed) {
+  if (rows.prefill == 0) {
+    costs_.ObserveDecode(rows.decode, elapsed);
+  } else if (rows.decode > 0) {
+    costs_.ObservePromptRows(rows.prefill, rows.depth, elapsed - costs_.DecodeStep(rows.decode));
+  } else if (members.size() == 1) {
+    costs_.ObservePrefill(rows.prefill, rows.depth, elapsed);
+  }
+}
+
+}  // namespace reprise
