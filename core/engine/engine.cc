@@ -156,7 +156,10 @@ bool EngineImpl::IsIdle() const {
 }
 
 void EngineImpl::Loop() {
-  while (TakeTasks(/*wait=*/!CanAdmit() && running_.empty() && copies_.empty())) {
+  const auto has_work = [this] {
+    return !running_.empty() || !copies_.empty() || NextAdmitted().has_value();
+  };
+  while (TakeTasks(/*wait=*/!has_work())) {
     CheckEnded();
     RetryStore();
     Admit();

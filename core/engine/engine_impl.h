@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/container/flat_hash_set.h"
+#include "core/engine/admission.h"
 #include "core/engine/block_cache.h"
 #include "core/engine/cost_model.h"
 #include "core/engine/disk_cache.h"
@@ -103,7 +104,8 @@ class EngineImpl final : public Engine {
 
   // engine_reuse.cc: from the queue to the first step.
   void Admit();
-  bool CanAdmit() const;
+  std::optional<size_t> NextAdmitted() const;
+  int32_t CachedTokens(const Sequence& sequence) const;
   bool HasRoomFor(const Sequence& sequence) const;
   void StartLookup(const SequencePtr& sequence);
   void LookUp(const SequencePtr& sequence);

@@ -6,17 +6,33 @@
 namespace reprise {
 
 void EngineImpl::Admit() {
-  while (CanAdmit()) {
-    const SequencePtr sequence = queued_.front();
-    queued_.pop_front();
+  while (const auto next = NextAdmitted()) {
+    const SequencePtr sequence = queued_[*next];
+    for (size_t i = 0; i < *next; ++i) ++queued_[i]->passed_over;
+    queued_.erase(queued_.begin() + static_cast<int64_t>(*next));
     StartLookup(sequence);
   }
 }
 
-bool EngineImpl::CanAdmit() const {
+// The place in the queue of the one to take up now; none: nobody waits, or the one whose
+// turn it is has no room yet. Nobody goes ahead of that one for being smaller.
+std::optional<size_t> EngineImpl::NextAdmitted() const {
   const auto limit = static_cast<size_t>(options_.max_running_sequences);
-  return !queued_.empty() && running_.size() + waiting_.size() < limit &&
-         HasRoomFor(*queued_.front());
+  if (queued_.empty() || running_.size() + waiting_.size() >= limit) return std::nullopt;
+  std::vector<QueuedRequest> window;
+  for (size_t i = 0; i < std::min(queued_.size(), kAdmissionWindow); ++i) {
+    const Sequence& sequence = *queued_[i];
+    window.push_back({static_cast<int32_t>(sequence.tokens.size()), CachedTokens(sequence),
+                      sequence.looked_up, sequence.passed_over});
+  }
+  const size_t next = NextToAdmit(window);
+  if (!HasRoomFor(*queued_[next])) return std::nullopt;
+  return next;
+}
+
+// Of a queued sequence: what it would find in memory now.
+int32_t EngineImpl::CachedTokens(const Sequence& sequence) const {
+  return sequence.looks_up() ? blocks_.MatchedTokens(sequence.tokens) : 0;
 }
 
 bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
@@ -33,9 +49,8 @@ bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
 void EngineImpl::StartLookup(const SequencePtr& sequence) {
   LeaveQueue(*sequence);
   if (sequence->looked_up) {  // was preempted: what is still cached is shared again
-    const int32_t matched = blocks_.MatchedTokens(sequence->tokens);
     const auto usable = static_cast<int32_t>(sequence->tokens.size()) - 1;
-    BeginRunning(sequence, sequence->looks_up() ? std::min(matched, usable) : 0);
+    BeginRunning(sequence, std::min(CachedTokens(*sequence), usable));
     return;
   }
   sequence->lookup_started = Now();

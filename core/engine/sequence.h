@@ -70,7 +70,8 @@ struct Sequence {
   GenerationSink sink;
   SequenceState state = SequenceState::kQueued;
   bool counted_as_queued = true;
-  bool looked_up = false;  // reuse was decided; a preempted sequence keeps its account
+  int32_t passed_over = 0;  // while queued: times that a later one was taken up
+  bool looked_up = false;   // reuse was decided; a preempted sequence keeps its account
 
   std::vector<TokenId> tokens;  // prompt, then output
   std::vector<BlockId> blocks;  // cover the computed tokens; the last may be private

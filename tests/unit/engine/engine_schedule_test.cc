@@ -1,8 +1,11 @@
 // How the engine orders and shares its steps, as requests feel it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
 #include <vector>
 
+#include "core/engine/admission.h"
 #include "tests/unit/engine/engine_harness.h"
 
 namespace reprise {
@@ -52,6 +55,68 @@ TEST(EngineScheduleTest, PrefillAloneHasWholeSteps) {
   EXPECT_TRUE(harness.Run(TextRequest(Letters(1, 600), 1, kBypass)).status.ok());
   EXPECT_EQ(harness.steps(), 3);
   EXPECT_EQ(harness.largest_step(), 256);
+}
+
+// Ids of requests in the order in which they ended, one running at a time.
+class Order {
+ public:
+  explicit Order(EngineHarness& harness) : harness_(harness) {}
+
+  void Submit(const std::string& name, const std::string& text) {
+    GenerationSink sink;
+    sink.on_chunk = [](const TokenChunk&) {};
+    sink.on_done = [this, name](const absl::Status&, const GenerateResult&) {
+      ended_.push_back(name);
+    };
+    EXPECT_TRUE(harness_.engine().Submit(TextRequest(text, 1), std::move(sink)).ok());
+  }
+
+  std::vector<std::string> Await() {
+    harness_.gate().Open();
+    harness_.Settle();
+    return ended_;  // the engine has nothing left that could add to it
+  }
+
+ private:
+  EngineHarness& harness_;
+  std::vector<std::string> ended_;
+};
+
+using Names = std::vector<std::string>;
+
+TEST(EngineScheduleTest, PromptsInMemoryGoFirstShortestRestFirst) {
+  HarnessOptions options;
+  options.engine.max_running_sequences = 1;
+  EngineHarness harness(options);
+  const std::string known = Letters(1, 160);
+  harness.Run(TextRequest(known, 1));
+  harness.Settle();
+  harness.gate().Close();
+  Order order(harness);
+  order.Submit("running", "x");
+  harness.gate().AwaitWaiter();
+  order.Submit("cold", Letters(2, 40));
+  order.Submit("warm", known + Letters(3, 60));
+  order.Submit("warmer", known + Letters(4, 20));
+  order.Submit("cold too", Letters(5, 10));
+  EXPECT_EQ(order.Await(), (Names{"running", "warmer", "warm", "cold", "cold too"}));
+}
+
+TEST(EngineScheduleTest, ColdPromptIsNotPassedOverForEver) {
+  HarnessOptions options;
+  options.engine.max_running_sequences = 1;
+  EngineHarness harness(options);
+  const std::string known = Letters(1, 160);
+  harness.Run(TextRequest(known, 1));
+  harness.Settle();
+  harness.gate().Close();
+  Order order(harness);
+  order.Submit("running", "x");
+  harness.gate().AwaitWaiter();
+  order.Submit("cold", Letters(2, 40));
+  for (int i = 0; i < 2 * kMaxPassedOver; ++i) order.Submit("warm", known + Letters(3 + i, 20));
+  const Names ended = order.Await();
+  EXPECT_EQ(std::find(ended.begin(), ended.end(), "cold") - ended.begin(), 1 + kMaxPassedOver);
 }
 
 }  // namespace
