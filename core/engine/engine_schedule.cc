@@ -24,8 +24,14 @@ ScheduleSnapshot EngineImpl::TakeSnapshot() const {
   return snapshot;
 }
 
+// What was computed goes to the cache, if the request allows that: it is shared again when
+// the sequence resumes, but for what had to give way meanwhile, deepest first.
 void EngineImpl::Preempt(size_t index) {
   const SequencePtr sequence = running_[index];
+  const auto ids = absl::MakeConstSpan(sequence->tokens).subspan(0, sequence->computed);
+  const bool keeps = sequence->caches() && !ids.empty();
+  if (keeps) blocks_.Commit(ids, absl::MakeSpan(sequence->blocks), /*whole_blocks_only=*/false);
+  parts_.metrics->Preempted(keeps ? Preemption::kCache : Preemption::kRecompute);
   ReleaseBlocks(*sequence);
   sequence->computed = 0;
   sequence->state = SequenceState::kQueued;

@@ -9,8 +9,8 @@
 //            long as what the oldest has left, shortest first: they need not wait
 //            for it, and it goes on.
 // Blocks     when a sequence needs a block and none is left, the youngest
-//            running sequence is preempted; it is recomputed later, to the same
-//            bits.
+//            running sequence is preempted; what the cache does not keep of it is
+//            recomputed later, to the same bits.
 #pragma once
 
 #include <cstddef>

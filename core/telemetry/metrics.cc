@@ -144,6 +144,9 @@ struct Metrics::Impl {
       One("reprise_step_prefill_tokens_total", "Prompt rows the model computed.");
   Counter& step_decode = One("reprise_step_decode_tokens_total", "Decode rows the model computed.");
 
+  Family<Counter>& preemptions =
+      Counters("reprise_preemptions_total", "Sequences that gave their blocks to older ones.");
+
   Counter& durable_segments = One("reprise_store_durable_segments_total", "Segments made durable.");
   Counter& written_bytes = One("reprise_store_written_bytes_total", "Payload bytes made durable.");
   Counter& read_bytes = One("reprise_store_read_bytes_total", "Payload bytes read and verified.");
@@ -257,6 +260,11 @@ void Metrics::StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::
   impl_->step_prefill.Increment(static_cast<double>(prefill_tokens));
   impl_->step_decode.Increment(static_cast<double>(decode_tokens));
   impl_->step.Observe(absl::ToDoubleSeconds(elapsed));
+}
+
+void Metrics::Preempted(Preemption kind) {
+  impl_->preemptions.Add({{"kind", kind == Preemption::kCache ? "cache" : "recompute"}})
+      .Increment();
 }
 
 void Metrics::InterTokenGap(absl::Duration gap) {

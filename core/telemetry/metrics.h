@@ -78,6 +78,10 @@ struct StoreGauges {
 // What the store failed at; kWriteQueueFull: a segment was not taken for writing.
 enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull };
 
+// Where what a preempted sequence had computed comes from when it resumes: from the cache,
+// as far as it is not evicted, or from computing it again.
+enum class Preemption { kCache, kRecompute };
+
 class Metrics {
  public:
   Metrics();
@@ -91,6 +95,7 @@ class Metrics {
   void RequestFinished(const RequestSummary& summary);
 
   void StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::Duration elapsed);
+  void Preempted(Preemption kind);
   void InterTokenGap(absl::Duration gap);
   void SetEngineGauges(const EngineGauges& gauges);
   void SetStoreGauges(const StoreGauges& gauges);

@@ -57,6 +57,36 @@ TEST(EngineScheduleTest, PrefillAloneHasWholeSteps) {
   EXPECT_EQ(harness.largest_step(), 256);
 }
 
+// An older request of another policy needs the blocks of a younger one, which then resumes.
+TEST(EngineScheduleTest, PreemptedResumesFromWhatTheCacheStillHolds) {
+  struct Case {
+    CachePolicy policy;
+    const char* kind;
+    int low, high;  // rows computed beyond the two prompts, 20 each, of which 140 are output
+  };
+  for (const Case& c :
+       {Case{CachePolicy::kUse, "cache", 0, 40}, Case{CachePolicy::kReadOnly, "recompute", 40, 100},
+        Case{kBypass, "recompute", 40, 100}}) {
+    HarnessOptions options = Machine();
+    options.num_blocks = 10;
+    EngineHarness harness(options);
+    harness.gate().Close();
+    PendingReply older = harness.Submit(TextRequest(Letters(1, 20), 80, kBypass));
+    PendingReply younger = harness.Submit(TextRequest(Letters(2, 20), 80, c.policy));
+    harness.gate().Open();
+    EXPECT_TRUE(older.reply.get().status.ok());
+    const Reply reply = younger.reply.get();
+    EXPECT_EQ(harness.Metric("reprise_preemptions_total", c.kind), 1);
+    const double rows = harness.Metric("reprise_step_prefill_tokens_total") - 40;
+    EXPECT_GE(rows, c.low) << c.kind;
+    EXPECT_LE(rows, c.high) << c.kind;
+    EXPECT_EQ(reply.result.output_ids,
+              EngineHarness(Machine()).Run(TextRequest(Letters(2, 20), 80)).result.output_ids);
+    EXPECT_EQ(reply.result.usage.cached_tokens, 0) << "it is what the look-up found";
+    EXPECT_EQ(reply.result.usage.computed_tokens, 20) << "each position once";
+  }
+}
+
 // Ids of requests in the order in which they ended, one running at a time.
 class Order {
  public:

@@ -273,10 +273,8 @@ TEST(EngineSpeculationTest, CrowdedPoolGivesTheRepliesOfAnEmptyOneAndAllBlocksBa
   harness.gate().AwaitWaiter();
   harness.engine().Cancel(pending[2].id);
   harness.gate().Open();
-  int64_t computed = 0;
   for (size_t i = 0; i < pending.size(); ++i) {
     const Reply reply = pending[i].reply.get();
-    computed += reply.result.usage.computed_tokens;
     if (i == 2) {
       EXPECT_TRUE(absl::IsCancelled(reply.status));
       continue;
@@ -287,7 +285,7 @@ TEST(EngineSpeculationTest, CrowdedPoolGivesTheRepliesOfAnEmptyOneAndAllBlocksBa
   }
   const CacheStats stats = harness.Settle();
   EXPECT_EQ(stats.host_free_block_count + stats.host_cached_block_count, stats.host_block_count);
-  EXPECT_GT(harness.Metric("reprise_step_prefill_tokens_total"), computed) << "none was preempted";
+  EXPECT_GT(harness.Metric("reprise_preemptions_total"), 0) << "none was preempted";
 }
 
 TEST(EngineSpeculationTest, StepThatFailsEndsADraftingSequenceWithNothingKept) {

@@ -139,6 +139,7 @@ void RecordEverything(Metrics& metrics) {
   metrics.RequestStarted("Generate");
   metrics.RequestFinished(FullSummary());
   metrics.StepFinished(3, 2, absl::Milliseconds(5));
+  metrics.Preempted(Preemption::kCache);
   metrics.InterTokenGap(absl::Milliseconds(6));
   metrics.SetEngineGauges({1, 2, 16, 4, 5, 6, 7, 8});
   metrics.SetStoreGauges({true, 9, 10, 11});

@@ -93,6 +93,7 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_step_decode_tokens_total", 2},
       {"reprise_step_seconds_sum", 0.005},
       {"reprise_inter_token_seconds_sum", 0.006},
+      {"reprise_preemptions_total", 1},
       {"reprise_queued_requests", 1},
       {"reprise_running_sequences", 2},
       {"reprise_host_blocks", 16},
