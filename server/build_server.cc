@@ -13,6 +13,7 @@
 #include "core/model/sentence_encoder.h"
 #include "core/similarity/faiss_index.h"
 #include "core/store/rocksdb_store.h"
+#include "core/store/segment_codec.h"
 #include "core/telemetry/log.h"
 #include "core/text/load_text.h"
 #include "core/text/wordpiece_tokenizer.h"
@@ -24,7 +25,7 @@ namespace {
 
 using config::v1::ServerConfig;
 
-constexpr int kIdentityVersion = 1;  // of the fields below and the segment format
+constexpr int kIdentityVersion = 2;  // of the fields below
 
 absl::Duration ToDuration(const google::protobuf::Duration& d) {
   return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
@@ -70,7 +71,8 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
 Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
                        const std::string& numerics_id, const std::string& tenant) {
   DigestBuilder builder;
-  builder.AddInt("version", kIdentityVersion).Add("weights", model.weights_digest);
+  builder.AddInt("version", kIdentityVersion).AddInt("segment_format", kSegmentFormatVersion);
+  builder.Add("weights", model.weights_digest);
   builder.Add("tokenizer", tokenizer.digest());
   model.config.AddTo(builder);
   return builder.Add("numerics", numerics_id).Add("tenant", tenant).Finish();
