@@ -226,6 +226,7 @@ CacheStats EngineImpl::CollectStats() {
   stats.host_block_count = blocks_.num_blocks();
   stats.host_cached_block_count = blocks_.num_cached();
   stats.host_free_block_count = blocks_.num_free();
+  stats.host_available_block_count = blocks_.num_available();
   stats.host_block_bytes = parts_.runner->block_bytes();
   stats.host_cached_tokens = blocks_.cached_tokens();
   stats.disk_enabled = StoreOn();

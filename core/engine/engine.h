@@ -103,7 +103,8 @@ struct CacheStats {
   int64_t host_block_count = 0;         // in the pool
   int64_t host_cached_block_count = 0;  // holding indexed KV
   int64_t host_free_block_count = 0;
-  int64_t host_block_bytes = 0;  // one block
+  int64_t host_available_block_count = 0;  // free, or held by the cache alone
+  int64_t host_block_bytes = 0;            // one block
   int64_t host_cached_tokens = 0;
   bool disk_enabled = false;
   StoreStats disk;

@@ -130,45 +130,6 @@ TEST(EngineLifecycleTest, DeadlineInTimeIsNoHindrance) {
   EXPECT_TRUE(harness.Run(request).status.ok());
 }
 
-TEST(EngineLifecycleTest, HundredsOfRandomCancelsLeaveThePoolAsItWas) {
-  HarnessOptions options;
-  options.num_blocks = 40;
-  options.engine.max_queued_requests = 1000;
-  options.engine.max_batch_tokens = 32;
-  EngineHarness harness(options);
-  std::mt19937 random(5);
-  const auto mode = [&] { return static_cast<RetrievalMode>(random() % 3); };
-  std::vector<GenerateRequest> requests;
-  std::vector<PendingReply> pending;
-  for (int i = 0; i < 600; ++i) {
-    const std::string text = Letters(random() % 4, 20 + random() % 60) + Letters(i, random() % 20);
-    requests.push_back(TextRequest(text, random() % 40, static_cast<CachePolicy>(random() % 4)));
-    requests.back().retrieval_mode = mode();
-    pending.push_back(harness.Submit(requests.back()));
-    if (random() % 3 > 0) harness.engine().Cancel(pending[random() % pending.size()].id);
-  }
-  int cancelled = 0;
-  std::vector<std::pair<size_t, std::vector<TokenId>>> finished;
-  for (size_t i = 0; i < pending.size(); ++i) {
-    const Reply reply = pending[i].reply.get();
-    const bool ok = reply.status.ok();
-    cancelled += ok ? 0 : 1;
-    EXPECT_TRUE(ok || absl::IsCancelled(reply.status)) << reply.status;
-    const Usage& usage = reply.result.usage;
-    const int32_t done = usage.cached_tokens + usage.computed_tokens;
-    EXPECT_TRUE(ok ? done == usage.prompt_tokens : done <= usage.prompt_tokens);
-    EXPECT_GE(std::min(usage.cached_tokens, usage.computed_tokens), 0);
-    if (ok && i % 7 == 0) finished.emplace_back(i, reply.result.output_ids);
-  }
-  EXPECT_GT(cancelled, 100);
-  EXPECT_GT(finished.size(), 10u);
-  ExpectNothingHeld(harness);
-  for (const auto& [index, output] : finished) {
-    requests[index].cache_policy = kBypass;
-    EXPECT_EQ(harness.Run(requests[index]).result.output_ids, output) << index;
-  }
-}
-
 TEST(EngineLifecycleTest, PreemptionChangesNoReply) {
   HarnessOptions options;
   options.num_blocks = 8;
