@@ -19,6 +19,7 @@
 #include "core/text/wordpiece_tokenizer.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
+#include "server/step_lines.h"
 
 namespace reprise::server {
 namespace {
@@ -101,12 +102,14 @@ class BuiltServer final : public RunningServer {
   absl::Status OpenSimilarity(const ServerConfig& config, EngineParts& parts,
                               EngineOptions& options);
   void MatchVectors(EngineParts& parts);
+  absl::Status OpenStepTrace(const ServerConfig& config, EngineParts& parts);
   absl::Status ListenHttp(const ServerConfig& config);
   absl::Status Listen(const ServerConfig& config);
 
   SystemClock clock_;
   Metrics metrics_;
   std::unique_ptr<Logger> logger_;
+  std::unique_ptr<Logger> step_log_;  // null: steps are not traced
   LoadedText text_;
   ModelFacts facts_;
   std::unique_ptr<Engine> engine_;
@@ -232,6 +235,17 @@ void BuiltServer::MatchVectors(EngineParts& parts) {
   for (const uint64_t id : unknown) parts.vectors->Remove(id).IgnoreError();
 }
 
+absl::Status BuiltServer::OpenStepTrace(const ServerConfig& config, EngineParts& parts) {
+  if (config.log().step_trace_file().empty()) return absl::OkStatus();
+  LogOptions options;
+  options.file = config.log().step_trace_file();
+  ASSIGN_OR_RETURN(step_log_, Logger::Create(options, &metrics_));
+  parts.on_step = [log = step_log_.get()](const StepTrace& trace) {
+    log->Info("step", ToLogFields(trace));
+  };
+  return absl::OkStatus();
+}
+
 // First of all, so that probes are answered and a busy port is told while the model loads.
 absl::Status BuiltServer::ListenHttp(const ServerConfig& config) {
   const HttpCallbacks callbacks{[this] {
@@ -280,6 +294,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
     RETURN_IF_ERROR(OpenStore(config.cache(), parts));
     RETURN_IF_ERROR(OpenSimilarity(config, parts, options));
   }
+  RETURN_IF_ERROR(OpenStepTrace(config, parts));
   const bool disk = parts.store != nullptr;
   parts.tokenizer = text_.tokenizer.get();
   parts.metrics = &metrics_;

@@ -23,6 +23,7 @@
 #include "core/base/clock.h"
 #include "core/base/digest.h"
 #include "core/engine/request.h"
+#include "core/engine/step_trace.h"
 #include "core/model/model_runner.h"
 #include "core/similarity/vector_index.h"
 #include "core/store/kv_store.h"
@@ -73,6 +74,8 @@ struct EngineParts {
   std::unique_ptr<VectorIndex> vectors;              // null: no similarity search
   EmbedFunction embed;                               // null: no similarity search
   std::function<void(const EngineEvent&)> on_event;  // on the engine thread; null: nobody asks
+  std::function<void(const StepTrace&)> on_step;     // on the engine thread, which it must not hold
+                                                     // up; null: no trace
   const Tokenizer* tokenizer = nullptr;
   Metrics* metrics = nullptr;
   const Clock* clock = nullptr;

@@ -66,6 +66,7 @@ class EngineImpl final : public Engine {
   };
   // Rows of a step by kind.
   struct StepRows {
+    int32_t sequences = 0;
     int32_t prefill = 0;
     int32_t decode = 0;
     int32_t depth = 0;  // most tokens that a prompt row has before it
@@ -140,6 +141,7 @@ class EngineImpl final : public Engine {
   // engine_schedule.cc: what a step is made of, and what it teaches.
   ScheduleSnapshot TakeSnapshot() const;
   void Preempt(size_t index);
+  void TraceStep(const SchedulePlan& plan, const StepRows& rows, StepTrace trace) const;
   StepRows CountRows(const std::vector<SequencePtr>& members, const StepBatch& batch) const;
   void LearnFromStep(const std::vector<SequencePtr>& members, const StepRows& rows,
                      absl::Duration elapsed);

@@ -42,6 +42,7 @@ void EngineImpl::Preempt(size_t index) {
 EngineImpl::StepRows EngineImpl::CountRows(const std::vector<SequencePtr>& members,
                                            const StepBatch& batch) const {
   StepRows rows;
+  rows.sequences = static_cast<int32_t>(members.size());
   for (size_t i = 0; i < members.size(); ++i) {
     const auto tokens = static_cast<int32_t>(batch.sequences[i].tokens.size());
     rows.decode += static_cast<int32_t>(batch.sequences[i].draft.size());
@@ -53,6 +54,17 @@ EngineImpl::StepRows EngineImpl::CountRows(const std::vector<SequencePtr>& membe
     }
   }
   return rows;
+}
+
+void EngineImpl::TraceStep(const SchedulePlan& plan, const StepRows& rows, StepTrace trace) const {
+  trace.sequences = rows.sequences;
+  trace.prefill_tokens = rows.prefill;
+  trace.decode_tokens = rows.decode;
+  trace.preempted = static_cast<int64_t>(plan.preempted.size());
+  trace.queued_requests = static_cast<int64_t>(queued_.size());
+  trace.free_blocks = blocks_.num_free();
+  trace.available_blocks = blocks_.num_available();
+  parts_.on_step(trace);
 }
 
 void EngineImpl::LearnFromStep(const std::vector<SequencePtr>& members, const StepRows& rows,

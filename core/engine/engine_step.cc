@@ -35,6 +35,7 @@ StepBatch EngineImpl::MakeBatch(const SchedulePlan& plan, std::vector<SequencePt
 }
 
 void EngineImpl::Step() {
+  const absl::Duration begun = Now();
   const SchedulePlan plan = Schedule(TakeSnapshot());
   for (const size_t index : plan.preempted) Preempt(index);  // youngest first: indices stay right
   std::vector<SequencePtr> members;
@@ -48,7 +49,15 @@ void EngineImpl::Step() {
     for (const SequencePtr& sequence : members) Finish(sequence, result.status());
     return;
   }
-  AfterStep(members, batch, *result, Now() - start);
+  const absl::Duration elapsed = Now() - start;
+  if (parts_.on_step) {
+    StepTrace trace;
+    trace.start = begun;
+    trace.schedule_time = start - begun;
+    trace.runner_time = elapsed;
+    TraceStep(plan, CountRows(members, batch), trace);
+  }
+  AfterStep(members, batch, *result, elapsed);
 }
 
 void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBatch& batch,

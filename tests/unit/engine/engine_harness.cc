@@ -97,6 +97,10 @@ void EngineHarness::Start() {
     const std::lock_guard lock(events_mutex_);
     events_.push_back(event.name);
   };
+  parts.on_step = [this](const StepTrace& trace) {
+    const std::lock_guard lock(events_mutex_);
+    traces_.push_back(trace);
+  };
   parts.identity = Identity();
   auto engine = Engine::Create(options_.engine, std::move(parts));
   if (!engine.ok()) throw std::runtime_error(std::string(engine.status().message()));
@@ -161,6 +165,11 @@ CacheStats EngineHarness::Settle() {
 std::vector<std::string> EngineHarness::events() const {
   const std::lock_guard lock(events_mutex_);
   return events_;
+}
+
+std::vector<StepTrace> EngineHarness::traces() const {
+  const std::lock_guard lock(events_mutex_);
+  return traces_;
 }
 
 double EngineHarness::Metric(const std::string& name, const std::string& label) const {

@@ -86,6 +86,7 @@ class EngineHarness {
   int steps() const { return steps_; }
   int largest_step() const { return largest_step_; }  // rows
   std::vector<std::string> events() const;            // names, in order
+  std::vector<StepTrace> traces() const;
   int embeddings() const { return embeddings_; }
 
   // The sum over the label sets of a metric whose labels contain `label`.
@@ -97,6 +98,7 @@ class EngineHarness {
   Metrics metrics_;
   mutable std::mutex events_mutex_;
   std::vector<std::string> events_;
+  std::vector<StepTrace> traces_;
   SimulatedClock clock_;
   Gate gate_, search_gate_;
   std::atomic<int> steps_{0};

@@ -87,6 +87,37 @@ TEST(EngineScheduleTest, PreemptedResumesFromWhatTheCacheStillHolds) {
   }
 }
 
+TEST(EngineScheduleTest, TraceSaysWhatEachStepDidAndHowLongTheModelTook) {
+  HarnessOptions options = Machine();
+  options.num_blocks = 10;
+  EngineHarness harness(options);
+  harness.gate().Close();
+  PendingReply older = harness.Submit(TextRequest(Letters(1, 20), 80, kBypass));
+  PendingReply younger = harness.Submit(TextRequest(Letters(2, 20), 80, kBypass));
+  harness.gate().Open();
+  EXPECT_TRUE(older.reply.get().status.ok() && younger.reply.get().status.ok());
+  harness.Settle();
+  StepTrace sum;
+  absl::Duration end;
+  for (const StepTrace& step : harness.traces()) {
+    EXPECT_GE(step.start, end) << "in order";
+    end = step.start + step.schedule_time + step.runner_time;
+    const int64_t rows = step.prefill_tokens + step.decode_tokens;
+    EXPECT_EQ(step.runner_time, options.step_time + rows * options.token_time);
+    EXPECT_LE(step.sequences, rows);
+    EXPECT_LE(step.free_blocks, step.available_blocks);
+    EXPECT_LT(step.available_blocks, 10);
+    sum.prefill_tokens += step.prefill_tokens;
+    sum.decode_tokens += step.decode_tokens;
+    sum.preempted += step.preempted;
+  }
+  EXPECT_EQ(harness.traces().size(), static_cast<size_t>(harness.steps()));
+  EXPECT_EQ(sum.prefill_tokens, harness.Metric("reprise_step_prefill_tokens_total"));
+  EXPECT_EQ(sum.decode_tokens, harness.Metric("reprise_step_decode_tokens_total"));
+  EXPECT_EQ(sum.preempted, harness.Metric("reprise_preemptions_total"));
+  EXPECT_EQ(sum.preempted, 1);
+}
+
 // Ids of requests in the order in which they ended, one running at a time.
 class Order {
  public:
