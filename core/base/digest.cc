@@ -17,9 +17,12 @@ struct DigestBuilder::Impl {
 
   void Update(ByteView bytes) { EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()); }
 
-  void UpdateSized(ByteView bytes) {
-    const uint64_t size = bytes.size();
+  void UpdateSize(uint64_t size) {
     Update(ByteView(reinterpret_cast<const uint8_t*>(&size), sizeof(size)));
+  }
+
+  void UpdateSized(ByteView bytes) {
+    UpdateSize(bytes.size());
     Update(bytes);
   }
 };
@@ -51,6 +54,17 @@ DigestBuilder& DigestBuilder::Add(absl::string_view tag, absl::Span<const TokenI
 
 DigestBuilder& DigestBuilder::AddInt(absl::string_view tag, int64_t value) {
   return Add(tag, ByteView(reinterpret_cast<const uint8_t*>(&value), sizeof(value)));
+}
+
+DigestBuilder& DigestBuilder::Begin(absl::string_view tag, uint64_t size) {
+  impl_->UpdateSized(AsBytes(tag));
+  impl_->UpdateSize(size);
+  return *this;
+}
+
+DigestBuilder& DigestBuilder::Continue(ByteView piece) {
+  impl_->Update(piece);
+  return *this;
 }
 
 Digest DigestBuilder::Finish() {

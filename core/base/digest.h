@@ -35,6 +35,10 @@ class DigestBuilder {
   DigestBuilder& Add(absl::string_view tag, absl::Span<const TokenId> ids);
   DigestBuilder& AddInt(absl::string_view tag, int64_t value);
 
+  // A field of `size` bytes that Continue then adds in pieces; the same as one Add.
+  DigestBuilder& Begin(absl::string_view tag, uint64_t size);
+  DigestBuilder& Continue(ByteView piece);
+
   // The digest of everything added so far; the builder must not be used after.
   Digest Finish();
 

@@ -27,6 +27,12 @@ TEST(DigestTest, AFieldIsHashedAsLengthTagLengthValue) {
             "698a3842e84b13fce0a5d17400be9053057d374649c22ff396882a3cee47e71c");
 }
 
+TEST(DigestTest, AFieldInPiecesIsThatFieldAtOnce) {
+  const Digest pieces =
+      DigestBuilder().Begin("t", 3).Continue(AsBytes("a")).Continue(AsBytes("bc")).Finish();
+  EXPECT_EQ(pieces, DigestBuilder().Add("t", "abc").Finish());
+}
+
 TEST(DigestTest, NoTwoFieldListsCollide) {
   using Fill = std::function<void(DigestBuilder&)>;
   const TokenId ids[] = {1, 2};
