@@ -161,13 +161,18 @@ absl::StatusOr<int64_t> RowBytes(StorageType type, int64_t columns) {
 
 void DequantizeRows(const WeightTensor& tensor, int64_t first, int64_t count,
                     absl::Span<float> out) {
+  float* to = out.data();
+  if (tensor.type == StorageType::kF32) {
+    return CopyRows(tensor, first, count, reinterpret_cast<uint8_t*>(to));
+  }
   const Format format = FormatOf(tensor.type);
   const int64_t blocks = tensor.columns() / format.elements;
   const uint8_t* from = tensor.bytes.data() + first * blocks * format.bytes;
-  float* to = out.data();
-  if (tensor.type == StorageType::kF32) {
-    std::memcpy(to, from, blocks * count * sizeof(float));
-    return;
+  std::vector<uint8_t> rows;
+  if (tensor.transposed_stride > 0) {
+    rows.resize(count * blocks * format.bytes);
+    CopyRows(tensor, first, count, rows.data());
+    from = rows.data();
   }
   for (int64_t i = 0; i < blocks * count; ++i, from += format.bytes, to += format.elements) {
     format.decode(from, to);

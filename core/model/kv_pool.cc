@@ -26,7 +26,10 @@ KvPool::KvPool(const ModelConfig& config, Dtype dtype, int64_t max_bytes)
       block_bytes_((key_bytes_ + value_bytes_) * config.num_kv_heads * config.num_layers),
       num_blocks_(static_cast<int32_t>(
           std::clamp<int64_t>(max_bytes / block_bytes_, 0, std::numeric_limits<int32_t>::max()))),
-      data_(MakeAligned<uint8_t>(static_cast<size_t>(num_blocks_ * block_bytes_) + kReadPast)) {}
+      data_(MakeAligned<uint8_t>(static_cast<size_t>(num_blocks_ * block_bytes_) + kReadPast)) {
+  // Takes the pages now, so that no step waits for them and a pool too large shows at start.
+  std::memset(data_.get(), 0, static_cast<size_t>(num_blocks_ * block_bytes_));
+}
 
 // Writes `row` [head_dim] into slot `slot` of a head.
 template <int kStep, typename Word>

@@ -63,20 +63,6 @@ StorageType ToStorageType(SafetensorsType type) {
   return StorageType::kF32;
 }
 
-// Columns [first, first + count) of a matrix [in, out], as rows [count, in].
-std::vector<uint8_t> TransposeColumns(const WeightTensor& source, int64_t first, int64_t count,
-                                      size_t element) {
-  const int64_t rows = source.rows(), columns = source.columns();
-  std::vector<uint8_t> bytes(rows * count * element);
-  for (int64_t c = 0; c < count; ++c) {
-    for (int64_t r = 0; r < rows; ++r) {
-      std::memcpy(bytes.data() + (c * rows + r) * element,
-                  source.bytes.data() + (r * columns + first + c) * element, element);
-    }
-  }
-  return bytes;
-}
-
 // A linear kept as Conv1D: [in, out], q, k and v fused by columns.
 absl::Status AddTransposedLinear(const WeightTensor& source, WeightCollector& out) {
   const bool fused = absl::StrContains(source.name, ".qkv.");
@@ -94,14 +80,15 @@ absl::Status AddTransposedLinear(const WeightTensor& source, WeightCollector& ou
       tensor.name.replace(tensor.name.find(".qkv."), 5,
                           absl::StrCat(".", std::string(1, "qkv"[part]), "."));
     }
+    tensor.bytes = source.bytes.subspan(part * count * element);
     if (source.shape.size() == 1) {
       tensor.shape = {count};
-      tensor.bytes = source.bytes.subspan(part * count * element, count * element);
-      out.Add(std::move(tensor));
-      continue;
+      tensor.bytes = tensor.bytes.first(count * element);
+    } else {
+      tensor.shape = {count, source.rows()};
+      tensor.transposed_stride = columns;
     }
-    tensor.shape = {count, source.rows()};
-    out.AddOwned(std::move(tensor), TransposeColumns(source, part * count, count, element));
+    out.Add(std::move(tensor));
   }
   return absl::OkStatus();
 }

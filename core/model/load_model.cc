@@ -20,6 +20,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path) {
   }
   RETURN_IF_ERROR(model->config.Validate());
   model->weights_digest = model->weights->ContentDigest();
+  model->weights->DropPages();
   return model;
 }
 

@@ -9,8 +9,8 @@
 //   layers.N.attention.{q,k,v,output}.{weight,bias},
 //   layers.N.mlp.{gate,up,down}.{weight,bias}   (gate: gated activations)
 // Every matrix is [out_features, in_features] and every norm's weight is what it
-// multiplies by; Hugging Face GPT-2's Conv1D matrices are transposed and its fused
-// c_attn is split by the loader, one is added to Hugging Face Gemma's norms, GGUF's
+// multiplies by; Hugging Face GPT-2's Conv1D matrices, which lie transposed, stay so
+// (WeightTensor), and its fused c_attn is split, one is added to Hugging Face Gemma's norms, GGUF's
 // interleaved Llama q/k rows are put back into Hugging Face's half-split order.
 //
 // Errors

@@ -16,15 +16,21 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
-// Rows of one panel as fp32, [kPanelColumns][stride].
+// Rows of one panel as fp32, [kPanelColumns][depth].
 struct PanelRows {
   PanelRows(absl::Span<const StoredRow> rows, size_t depth)
-      : depth(depth), stride(depth + 16), values(kPanelColumns * stride) {
-    for (size_t c = 0; c < rows.size(); ++c) {
-      if (rows[c].tensor == nullptr) continue;
-      DequantizeRows(*rows[c].tensor, rows[c].row, 1, {values.data() + c * stride, depth});
+      : depth(depth), values(MakeAligned<float>(kPanelColumns * depth)) {
+    for (size_t first = 0; first < rows.size();) {
+      const size_t count = RunLength(rows.subspan(first));
+      if (rows[first].tensor != nullptr) {
+        DequantizeRows(*rows[first].tensor, rows[first].row, static_cast<int64_t>(count),
+                       {values.get() + first * depth, count * depth});
+      }
+      first += count;
     }
   }
+
+  const float* Row(size_t column) const { return values.get() + column * depth; }
 
   // Calls store(k, column, value) for all, in strips that stay in cache.
   template <typename Store>
@@ -33,15 +39,21 @@ struct PanelRows {
     for (size_t first = 0; first < depth; first += kStrip) {
       const size_t end = std::min(first + kStrip, depth);
       for (size_t c = 0; c < kPanelColumns; ++c) {
-        const float* row = values.data() + c * stride;
+        const float* row = Row(c);
         for (size_t k = first; k < end; ++k) store(k, c, row[k]);
       }
     }
   }
 
+  // How many rows from the first one on follow each other in one tensor.
+  static size_t RunLength(absl::Span<const StoredRow> rows) {
+    size_t count = 1;
+    while (count < rows.size() && rows[count].tensor == rows[0].tensor) ++count;
+    return count;
+  }
+
   size_t depth;
-  size_t stride;
-  std::vector<float> values;
+  AlignedArray<float> values;
 };
 
 // Symmetric, the largest magnitude of a row becomes 127.
@@ -51,7 +63,7 @@ void PackInt8(const PanelRows& rows, uint8_t* panel) {
   for (size_t c = 0; c < kPanelColumns; ++c) {
     float largest = 0;
     for (size_t k = 0; k < rows.depth; ++k) {
-      largest = std::max(largest, std::fabs(rows.values[c * rows.stride + k]));
+      largest = std::max(largest, std::fabs(rows.Row(c)[k]));
     }
     scales[c] = largest / 127.0f;
     inverse[c] = largest > 1e-30f ? 127.0f / largest : 0.0f;
@@ -82,20 +94,37 @@ void PackFloats(const PanelRows& rows, WeightFormat format, uint8_t* panel) {
   }
 }
 
+size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+// `bytes` on a boundary of a huge page.
+std::unique_ptr<void, AlignedDelete> MapHugePages(size_t bytes) {
+  void* start =
+      mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED) throw std::bad_alloc();
+  const size_t before =
+      RoundUp(reinterpret_cast<uintptr_t>(start), kHugePage) - reinterpret_cast<uintptr_t>(start);
+  auto* data = static_cast<uint8_t*>(start) + before;
+  if (before > 0) munmap(start, before);
+  if (before < kHugePage) munmap(data + bytes, kHugePage - before);
+  madvise(data, bytes, MADV_HUGEPAGE);  // a hint; refusal is fine
+  return {data, AlignedDelete{bytes}};
+}
+
 }  // namespace
 
-void AlignedDelete::operator()(void* data) const { std::free(data); }
+void AlignedDelete::operator()(void* data) const {
+  if (mapped_bytes == 0) return std::free(data);
+  munmap(data, mapped_bytes);
+}
 
-void* AllocateAligned(size_t bytes) {
+std::unique_ptr<void, AlignedDelete> AllocateAligned(size_t bytes) {
   // Weights and KV are read end to end for every token: huge pages spare a page walk each 4 KiB.
-  const bool huge = bytes >= 2 * kHugePage;
-  const size_t alignment = huge ? kHugePage : kAlignment;
-  const size_t padded = std::max((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
+  if (bytes >= 2 * kHugePage) return MapHugePages(RoundUp(bytes, kHugePage));
+  const size_t padded = std::max(RoundUp(bytes, kAlignment), kAlignment);
   void* data = nullptr;
-  if (posix_memalign(&data, alignment, padded) != 0) throw std::bad_alloc();
-  if (huge) madvise(data, padded, MADV_HUGEPAGE);  // a hint; refusal is fine
+  if (posix_memalign(&data, kAlignment, padded) != 0) throw std::bad_alloc();
   std::memset(data, 0, padded);
-  return data;
+  return {data, AlignedDelete{}};
 }
 
 PackedMatrix PackedMatrix::Pack(absl::Span<const WeightTensor* const> tensors, WeightFormat format,

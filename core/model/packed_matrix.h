@@ -16,16 +16,20 @@
 
 namespace reprise {
 
-// Zeroed floats or bytes on a 64-byte boundary.
+// Zeroed floats or bytes on a 64-byte boundary. Large ones are mapped by themselves, in huge
+// pages that come when first touched, and go back to the system when freed.
 struct AlignedDelete {
   void operator()(void* data) const;
+  size_t mapped_bytes = 0;  // 0: from the heap
 };
 template <typename T>
 using AlignedArray = std::unique_ptr<T[], AlignedDelete>;
-void* AllocateAligned(size_t bytes);
+std::unique_ptr<void, AlignedDelete> AllocateAligned(size_t bytes);
 template <typename T>
 AlignedArray<T> MakeAligned(size_t count) {
-  return AlignedArray<T>(static_cast<T*>(AllocateAligned(count * sizeof(T))));
+  auto data = AllocateAligned(count * sizeof(T));
+  const AlignedDelete free = data.get_deleter();
+  return AlignedArray<T>(static_cast<T*>(data.release()), free);
 }
 
 class PackedMatrix {

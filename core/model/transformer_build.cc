@@ -145,6 +145,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Build(const LoadedMode
   for (int i = 0; i < config.num_layers; ++i) {
     ASSIGN_OR_RETURN(Layer layer, builder.ReadLayer(i));
     made->layers_.push_back(std::move(layer));
+    model.weights->DropPages();  // so that no two copies of the model are ever in memory
   }
   ASSIGN_OR_RETURN(made->final_norm_, builder.ReadNorm("final_norm", config.hidden_size));
   model.weights->DropPages();

@@ -35,12 +35,15 @@ enum class StorageType {
 };
 
 // A row-major tensor whose last dimension is contiguous (and, when quantised,
-// holds whole blocks).
+// holds whole blocks), unless it lies transposed in its file.
 struct WeightTensor {
   std::string name;
   StorageType type = StorageType::kF32;
   std::vector<int64_t> shape;  // outermost first
   ByteView bytes;
+  // When above 0, element (row, column) is number column * transposed_stride + row of
+  // `bytes`, and `type` is kF32, kF16 or kBF16: a matrix that is transposed as it is read.
+  int64_t transposed_stride = 0;
 
   int64_t rows() const;     // product of all but the last dimension
   int64_t columns() const;  // last dimension
@@ -63,10 +66,11 @@ class WeightFile {
 
   const std::vector<WeightTensor>& tensors() const { return tensors_; }
 
-  // SHA-256 over names, types, shapes and bytes of all tensors, in name order.
+  // SHA-256 over names, types, shapes and rows of all tensors, in name order: the same
+  // however the files lay them out. Takes some threads for as long as it runs.
   Digest ContentDigest() const;
 
-  // Drops the source pages once everything has been packed.
+  // Takes the source pages out of this process's memory; those needed again come back.
   void DropPages() const;
 
  private:
@@ -81,6 +85,10 @@ class WeightFile {
 absl::StatusOr<int64_t> RowBytes(StorageType type, int64_t columns);
 
 const char* StorageTypeName(StorageType type);
+
+// Copies rows [first, first + count), one after the other and as they are stored, into
+// out[count * RowBytes()].
+void CopyRows(const WeightTensor& tensor, int64_t first, int64_t count, uint8_t* out);
 
 // Writes rows [first, first + count) as fp32 into out[count * columns].
 void DequantizeRows(const WeightTensor& tensor, int64_t first, int64_t count,

@@ -94,7 +94,10 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-BandwidthProbe::BandwidthProbe() : buffer_(MakeAligned<double>(kProbeBytes / sizeof(double))) {}
+BandwidthProbe::BandwidthProbe() : buffer_(MakeAligned<double>(kProbeBytes / sizeof(double))) {
+  // Pages that nobody has written are all the same one.
+  std::fill_n(buffer_.get(), kProbeBytes / sizeof(double), 1.0);
+}
 
 __attribute__((target_clones("avx512f", "avx2", "default"))) static double SumOf(const double* from,
                                                                                  size_t count) {

@@ -39,6 +39,35 @@ TEST_P(DequantizeTest, EqualsTheGgufPackage) {
   EXPECT_EQ(values, expected);
 }
 
+// Sizes that no tile divides, and a slice of the columns of a wider matrix.
+TEST(WeightTensorTest, AMatrixThatLiesTransposedReadsAsItsRows) {
+  constexpr int64_t kRows = 70, kColumns = 67, kStride = 100, kSkipped = 13;
+  for (const StorageType type : {StorageType::kF32, StorageType::kF16, StorageType::kBF16}) {
+    const int64_t element = *RowBytes(type, 1);
+    std::vector<uint8_t> plain(kRows * kColumns * element), wide(kColumns * kStride * element);
+    for (int64_t i = 0; i < kRows * kColumns; ++i) {
+      const int64_t at = i % kColumns * kStride + kSkipped + i / kColumns;
+      for (int64_t byte = 0; byte < element; ++byte) {
+        const auto value = static_cast<uint8_t>(byte + 1 == element ? 60 : i * 7 + byte * 31);
+        plain[i * element + byte] = wide[at * element + byte] = value;
+      }
+    }
+    WeightTensor rows{"w", type, {kRows, kColumns}, ByteView(plain)}, transposed = rows;
+    transposed.bytes = ByteView(wide).subspan(kSkipped * element);
+    transposed.transposed_stride = kStride;
+    std::vector<float> expected(50 * kColumns), values(50 * kColumns);
+    DequantizeRows(rows, 17, 50, absl::MakeSpan(expected));
+    DequantizeRows(transposed, 17, 50, absl::MakeSpan(values));
+    EXPECT_EQ(values, expected) << StorageTypeName(type);
+    const auto digest = [](WeightTensor tensor) {
+      return WeightFile({}, {}, {std::move(tensor)}).ContentDigest();
+    };
+    EXPECT_EQ(digest(transposed), digest(rows)) << StorageTypeName(type);
+    plain[5] ^= 1;
+    EXPECT_NE(digest(transposed), digest(rows)) << StorageTypeName(type);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, DequantizeTest,
     ::testing::Values(Case{"F32", StorageType::kF32}, Case{"F16", StorageType::kF16},
