@@ -112,6 +112,7 @@ class BuiltServer final : public RunningServer {
   std::unique_ptr<Logger> step_log_;  // null: steps are not traced
   LoadedText text_;
   ModelFacts facts_;
+  ResidentMemory memory_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GenerationHandlers> handlers_;
   std::unique_ptr<GrpcServer> grpc_;
@@ -131,6 +132,7 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   options.kv_dtype = ToKvDtype(config.model().kv_dtype());
   options.kv_pool_bytes = config.cache().host_bytes();
   ASSIGN_OR_RETURN(parts.runner, CreateCpuRunner(model, options));
+  memory_.weight_bytes = parts.runner->weight_bytes();
   parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
                                    config.cache().default_tenant());
   facts_ = {model.config.name,
@@ -196,6 +198,7 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
   auto loaded_encoder = LoadSentenceEncoder(similarity.encoder_path(), threads);
   RETURN_IF_ERROR(AtField("cache.similarity.encoder_path", loaded_encoder.status()));
   const SentenceEncoderModel encoder = *std::move(loaded_encoder);
+  memory_.encoder_bytes = encoder.weight_bytes;
   ASSIGN_OR_RETURN(auto loaded, WordPieceTokenizer::Load(similarity.encoder_path()));
   const std::shared_ptr<const WordPieceTokenizer> pieces = std::move(loaded);
   parts.embed = [encoder, pieces](const std::string& text) {
@@ -301,6 +304,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   parts.clock = &clock_;
   ASSIGN_OR_RETURN(engine_, Engine::Create(options, std::move(parts)));
   metrics_.SetFacts({REPRISE_VERSION, facts_.name, facts_.numerics_id, facts_.cache_identity});
+  metrics_.SetResidentMemory(memory_);
   logger_->Info("started", {{"model", facts_.name},
                             {"cache_identity", facts_.cache_identity},
                             {"numerics_id", facts_.numerics_id},

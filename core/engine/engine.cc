@@ -248,7 +248,8 @@ CacheStats EngineImpl::GetCacheStats() {
   if (parts_.store != nullptr) {
     stats.disk = parts_.store->Stats();  // walks the folder: not on the engine thread
     parts_.metrics->SetStoreGauges({stats.disk_enabled, stats.disk.segment_count,
-                                    stats.disk.payload_bytes, stats.disk.disk_bytes});
+                                    stats.disk.payload_bytes, stats.disk.disk_bytes,
+                                    stats.disk.buffer_bytes});
   }
   return stats;
 }

@@ -192,7 +192,7 @@ void EngineImpl::RetryStore() {
       store_failures_ = kFailuresToSwitchOff - 1;  // on trial: one more and it is off again
       const StoreStats& stats = listing->stats;
       parts_.metrics->SetStoreGauges(
-          {true, stats.segment_count, stats.payload_bytes, stats.disk_bytes});
+          {true, stats.segment_count, stats.payload_bytes, stats.disk_bytes, stats.buffer_bytes});
       Adopt(std::move(*listing));
       Tell("store_switched_on");
     });

@@ -58,6 +58,7 @@ class CpuRunner final : public ModelRunner {
 
   int32_t num_blocks() const override { return kv_->num_blocks(); }
   int64_t block_bytes() const override { return kv_->block_bytes(); }
+  int64_t weight_bytes() const override { return transformer_->weight_bytes(); }
   int32_t context_length() const override { return config().context_length; }
   int32_t vocabulary_size() const override { return config().vocabulary_size; }
   const std::string& numerics_id() const override { return numerics_id_; }

@@ -84,6 +84,7 @@ class ModelRunner {
 
   virtual int32_t num_blocks() const = 0;
   virtual int64_t block_bytes() const = 0;
+  virtual int64_t weight_bytes() const = 0;    // of the model's matrices in memory
   virtual int32_t context_length() const = 0;  // positions the model has
   virtual int32_t vocabulary_size() const = 0;
 

@@ -44,12 +44,15 @@ class Encoder {
  public:
   absl::Status Load(const std::string& folder) {
     ASSIGN_OR_RETURN(config_, ReadConfig(folder));
-    ASSIGN_OR_RETURN(map_, MappedFile::Open(folder + "/model.safetensors"));
-    ASSIGN_OR_RETURN(const auto tensors, ParseSafetensors(map_->bytes()));
+    ASSIGN_OR_RETURN(const auto map, MappedFile::Open(folder + "/model.safetensors"));
+    ASSIGN_OR_RETURN(const auto tensors, ParseSafetensors(map->bytes()));
     for (const SafetensorsTensor& tensor : tensors) {
       if (tensor.type != SafetensorsType::kF32) continue;
       void* data = const_cast<uint8_t*>(tensor.bytes.data());
-      weights_[tensor.name] = torch::from_blob(data, tensor.shape, torch::kFloat32).clone();
+      // A copy, so that the file's pages need not stay.
+      Tensor& weight = weights_[tensor.name];
+      weight = torch::from_blob(data, tensor.shape, torch::kFloat32).clone();
+      weight_bytes_ += weight.numel() * weight.element_size();
     }
     // A pass over a short text finds every missing or misshapen tensor.
     const auto probe = Encode({101, 102});
@@ -58,6 +61,7 @@ class Encoder {
 
   int hidden() const { return static_cast<int>(config_.hidden); }
   int positions() const { return static_cast<int>(config_.positions); }
+  int64_t weight_bytes() const { return weight_bytes_; }
 
   absl::StatusOr<std::vector<float>> Encode(const std::vector<int32_t>& ids) const {
     try {
@@ -115,8 +119,8 @@ class Encoder {
   }
 
   EncoderConfig config_;
-  std::shared_ptr<const MappedFile> map_;
   std::map<std::string, Tensor> weights_;
+  int64_t weight_bytes_ = 0;
 };
 
 }  // namespace
@@ -128,6 +132,7 @@ absl::StatusOr<SentenceEncoderModel> LoadSentenceEncoder(const std::string& fold
   RETURN_IF_ERROR(encoder->Load(folder));
   SentenceEncoderModel model;
   model.dimensions = encoder->hidden();
+  model.weight_bytes = encoder->weight_bytes();
   model.max_tokens = std::min(model.max_tokens, encoder->positions());
   model.encode = [encoder, limit = model.max_tokens](
                      absl::Span<const int32_t> ids) -> absl::StatusOr<std::vector<float>> {

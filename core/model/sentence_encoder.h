@@ -4,6 +4,7 @@
 // Threading  the callable is used by one thread at a time.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ struct SentenceEncoderModel {
   std::function<absl::StatusOr<std::vector<float>>(absl::Span<const int32_t>)> encode;
   int dimensions = 0;
   int max_tokens = 256;
+  int64_t weight_bytes = 0;  // in memory
 };
 
 // Loads a Hugging Face folder (config.json, model.safetensors). Errors as LoadModel.

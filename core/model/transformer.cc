@@ -246,19 +246,31 @@ void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logi
                /*accumulate=*/false);
 }
 
-std::string Transformer::weight_formats() const {
-  std::set<std::string> names;
-  const auto add = [&](const Linear& linear) {
-    for (const PackedMatrix& part : linear.parts()) names.insert(WeightFormatName(part.format()));
+template <typename Visit>
+void Transformer::ForEachMatrix(const Visit& visit) const {
+  const auto parts = [&](const Linear& linear) {
+    for (const PackedMatrix& part : linear.parts()) visit(part);
   };
-  add(token_embedding_);
-  if (lm_head_) add(*lm_head_);
+  parts(token_embedding_);
+  if (lm_head_) parts(*lm_head_);
   for (const Layer& layer : layers_) {
     for (const Linear* linear : {&layer.qkv, &layer.attention_output, &layer.up, &layer.down}) {
-      add(*linear);
+      parts(*linear);
     }
   }
+}
+
+std::string Transformer::weight_formats() const {
+  std::set<std::string> names;
+  ForEachMatrix(
+      [&](const PackedMatrix& matrix) { names.insert(WeightFormatName(matrix.format())); });
   return absl::StrJoin(names, "+");
+}
+
+int64_t Transformer::weight_bytes() const {
+  size_t bytes = position_embedding_.size() * sizeof(float);
+  ForEachMatrix([&](const PackedMatrix& matrix) { bytes += matrix.bytes(); });
+  return static_cast<int64_t>(bytes);
 }
 
 }  // namespace reprise

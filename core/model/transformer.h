@@ -69,6 +69,8 @@ class Transformer {
   // Names of the weights' formats, sorted and joined: "bf16", "q4_1+q8_0".
   std::string weight_formats() const;
 
+  int64_t weight_bytes() const;  // of the packed matrices and position embeddings
+
  private:
   struct Builder;
   struct InputRows {
@@ -77,6 +79,8 @@ class Transformer {
   };
   Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool);
 
+  template <typename Visit>
+  void ForEachMatrix(const Visit& visit) const;
   void Embed(const Pass& pass);
   const RotaryTable* Rotary(int layer) const;
   void ApplyNorm(const Norm& norm, const float* x, float* y) const;

@@ -73,6 +73,7 @@ struct StoreStats {
   int64_t read_bytes = 0;     // payload bytes returned by ReadSegment since open
   int64_t written_bytes = 0;  // payload bytes made durable since open
   int64_t corrupt_count = 0;  // segments refused by ReadSegment since open
+  int64_t buffer_bytes = 0;   // memory that write buffers and the cache of reads take
 };
 
 // What an eviction removed.

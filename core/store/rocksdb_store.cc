@@ -349,6 +349,14 @@ StoreStats RocksDbStore::Stats() const {
   stats.read_bytes = read_bytes_;
   stats.written_bytes = written_bytes_;
   stats.corrupt_count = corrupt_count_;
+  for (rocksdb::ColumnFamilyHandle* family : handles_) {
+    for (const std::string& use :
+         {rocksdb::DB::Properties::kSizeAllMemTables, rocksdb::DB::Properties::kBlockCacheUsage}) {
+      uint64_t bytes = 0;
+      if (db_->GetIntProperty(family, use, &bytes))
+        stats.buffer_bytes += static_cast<int64_t>(bytes);
+    }
+  }
   std::error_code error;
   for (std::filesystem::directory_iterator it(options_.path, error), end; !error && it != end;
        it.increment(error)) {

@@ -82,7 +82,7 @@ struct Metrics::Impl {
   Gauge& Level(const char* name, const char* help) {
     return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
   }
-  Family<Gauge>& Info(const char* name, const char* help) {
+  Family<Gauge>& Levels(const char* name, const char* help) {
     return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
   }
   Histogram& Times(const char* name, const char* help, const Buckets& buckets) {
@@ -169,6 +169,8 @@ struct Metrics::Impl {
   Counter& log_dropped =
       One("reprise_log_lines_dropped_total", "Log lines dropped, the log being slow or full.");
 
+  Family<Gauge>& memory = Levels("reprise_memory_bytes", "Memory, by use.");
+  Gauge& store_buffers = memory.Add({{"use", "store_buffers"}});
   Gauge& queued = Level("reprise_queued_requests", "Requests waiting.");
   Gauge& running = Level("reprise_running_sequences", "Sequences being generated.");
   Gauge& pool_blocks = Level("reprise_host_blocks", "KV blocks of the pool.");
@@ -182,8 +184,8 @@ struct Metrics::Impl {
   Gauge& store_segments = Level("reprise_store_segments", "Segments in the store.");
   Gauge& store_payload = Level("reprise_store_payload_bytes", "Live payload bytes in the store.");
   Gauge& store_disk = Level("reprise_store_disk_bytes", "Bytes of the store's files.");
-  Family<Gauge>& build_info = Info("reprise_build_info", "This program; always 1.");
-  Family<Gauge>& model_info = Info("reprise_model_info", "The resident model; always 1.");
+  Family<Gauge>& build_info = Levels("reprise_build_info", "This program; always 1.");
+  Family<Gauge>& model_info = Levels("reprise_model_info", "The resident model; always 1.");
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
@@ -203,6 +205,11 @@ void Metrics::SetFacts(const ServerFacts& facts) {
             {"numerics_id", facts.numerics_id},
             {"cache_identity", facts.identity}})
       .Set(1);
+}
+
+void Metrics::SetResidentMemory(const ResidentMemory& memory) {
+  impl_->memory.Add({{"use", "weights"}}).Set(static_cast<double>(memory.weight_bytes));
+  impl_->memory.Add({{"use", "encoder"}}).Set(static_cast<double>(memory.encoder_bytes));
 }
 
 void Metrics::RequestStarted(absl::string_view method) {
@@ -290,6 +297,7 @@ void Metrics::SetStoreGauges(const StoreGauges& g) {
   impl_->store_segments.Set(static_cast<double>(g.segments));
   impl_->store_payload.Set(static_cast<double>(g.payload_bytes));
   impl_->store_disk.Set(static_cast<double>(g.disk_bytes));
+  impl_->store_buffers.Set(static_cast<double>(g.buffer_bytes));
 }
 
 void Metrics::SegmentsDurable(int64_t segments, int64_t bytes) {

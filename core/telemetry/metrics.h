@@ -73,6 +73,13 @@ struct StoreGauges {
   int64_t segments = 0;
   int64_t payload_bytes = 0;
   int64_t disk_bytes = 0;
+  int64_t buffer_bytes = 0;  // memory
+};
+
+// Memory that is taken at start and kept.
+struct ResidentMemory {
+  int64_t weight_bytes = 0;   // the model's, as packed
+  int64_t encoder_bytes = 0;  // the sentence encoder's weights
 };
 
 // What the store failed at; kWriteQueueFull: a segment was not taken for writing.
@@ -90,6 +97,7 @@ class Metrics {
   Metrics& operator=(const Metrics&) = delete;
 
   void SetFacts(const ServerFacts& facts);
+  void SetResidentMemory(const ResidentMemory& memory);
 
   void RequestStarted(absl::string_view method);
   void RequestFinished(const RequestSummary& summary);

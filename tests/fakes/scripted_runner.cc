@@ -68,6 +68,7 @@ class ScriptedRunner final : public ModelRunner {
   int32_t num_blocks() const override { return options_.num_blocks; }
   int64_t block_bytes() const override { return sizeof(Block); }
   int32_t context_length() const override { return options_.context_length; }
+  int64_t weight_bytes() const override { return 0; }
   int32_t vocabulary_size() const override { return options_.vocabulary_size; }
   const std::string& numerics_id() const override { return numerics_id_; }
 

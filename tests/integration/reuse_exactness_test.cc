@@ -48,6 +48,7 @@ class RecordingRunner final : public ModelRunner {
   }
   int32_t num_blocks() const override { return runner_->num_blocks(); }
   int64_t block_bytes() const override { return runner_->block_bytes(); }
+  int64_t weight_bytes() const override { return runner_->weight_bytes(); }
   int32_t context_length() const override { return runner_->context_length(); }
   int32_t vocabulary_size() const override { return runner_->vocabulary_size(); }
   const std::string& numerics_id() const override { return runner_->numerics_id(); }

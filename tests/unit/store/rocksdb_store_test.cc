@@ -169,6 +169,13 @@ TEST_F(RocksDbStoreTest, ReopeningKeepsEverything) {
   EXPECT_EQ(prompts, 1);
 }
 
+TEST_F(RocksDbStoreTest, WhatIsWrittenShowsInTheMemoryOfItsBuffers) {
+  const auto store = Open();
+  const int64_t before = store->Stats().buffer_bytes;
+  for (int i = 0; i < 64; ++i) ASSERT_TRUE(store->WriteSegments({MakeWrite(i)}).ok());
+  EXPECT_GT(store->Stats().buffer_bytes, before);
+}
+
 TEST_F(RocksDbStoreTest, RecordsComeParentsBeforeChildren) {
   const auto store = Open();
   SegmentWrite child = MakeWrite(1), root = MakeWrite(2), grandchild = MakeWrite(3);

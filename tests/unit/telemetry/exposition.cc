@@ -136,13 +136,14 @@ RequestSummary FullSummary() {
 
 void RecordEverything(Metrics& metrics) {
   metrics.SetFacts({"1.2.3", "model", "numerics", "identity"});
+  metrics.SetResidentMemory({1400, 1500});
   metrics.RequestStarted("Generate");
   metrics.RequestFinished(FullSummary());
   metrics.StepFinished(3, 2, absl::Milliseconds(5));
   metrics.Preempted(Preemption::kCache);
   metrics.InterTokenGap(absl::Milliseconds(6));
   metrics.SetEngineGauges({1, 2, 16, 4, 5, 6, 7, 8});
-  metrics.SetStoreGauges({true, 9, 10, 11});
+  metrics.SetStoreGauges({true, 9, 10, 11, 12});
   metrics.SegmentsDurable(12, 1200);
   metrics.SegmentRead(1300, absl::Milliseconds(7));
   metrics.SegmentCorrupt();

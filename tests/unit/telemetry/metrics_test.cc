@@ -101,6 +101,7 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_host_cached_blocks", 5},
       {"reprise_host_usage_ratio", 0.25},
       {"reprise_host_block_bytes", 6},
+      {"reprise_memory_bytes", 1400 + 1500 + 12},
       {"reprise_store_pending_segments", 7},
       {"reprise_similarity_vectors", 8},
       {"reprise_store_enabled", 1},
