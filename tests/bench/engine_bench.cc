@@ -23,6 +23,7 @@
 #include "absl/time/clock.h"
 #include "core/model/cpu_runner.h"
 #include "core/model/load_model.h"
+#include "tests/bench/dtype_names.h"
 
 namespace reprise {
 namespace {
@@ -34,19 +35,6 @@ constexpr int kPrefills[] = {kContext + kSuffix, 1000};
 constexpr int kPromptBlocks = (1000 + kBlockTokens - 1) / kBlockTokens;
 constexpr int kDecodeBlocks = (kContext + kDecodeSteps + kBlockTokens - 1) / kBlockTokens;
 
-// The names that --dtype and --kv know; a new format is a new row.
-template <typename Value>
-struct Named {
-  const char* name;
-  Value value;
-};
-constexpr Named<WeightChoice> kWeights[] = {
-    {"fp32", WeightChoice::kFp32},     {"bf16", WeightChoice::kBf16},
-    {"fp16", WeightChoice::kFp16},     {"int8", WeightChoice::kInt8},
-    {"q8_0", WeightChoice::kAsStored}, {"q4_1", WeightChoice::kAsStored}};
-constexpr Named<Dtype> kKvDtypes[] = {
-    {"fp32", Dtype::kFloat32}, {"bf16", Dtype::kBfloat16}, {"fp16", Dtype::kFloat16}};
-
 struct Options {
   std::string path;
   std::string dtype_name;
@@ -55,23 +43,12 @@ struct Options {
   std::vector<int> batches = {1};
 };
 
-[[noreturn]] void Fail(absl::string_view message) {
-  std::cerr << "engine_bench: " << message << std::endl;
-  std::exit(1);
-}
+[[noreturn]] void Fail(absl::string_view message) { bench::Fail("engine_bench", message); }
 
 template <typename T>
 T Check(absl::StatusOr<T> value) {
   if (!value.ok()) Fail(value.status().ToString());
   return *std::move(value);
-}
-
-template <typename Value, size_t kCount>
-Value Parse(const Named<Value> (&known)[kCount], absl::string_view name) {
-  for (const Named<Value>& one : known) {
-    if (name == one.name) return one.value;
-  }
-  Fail(absl::StrCat("unknown dtype ", std::string(name)));
 }
 
 int ParseCount(absl::string_view text) {
@@ -85,9 +62,9 @@ int ParseCount(absl::string_view text) {
 void SetOption(absl::string_view name, absl::string_view value, Options& options) {
   if (name == "--dtype") {
     options.dtype_name = std::string(value);
-    options.runner.weights = Parse(kWeights, value);
+    options.runner.weights = bench::ParseName("engine_bench", bench::kWeightNames, value);
   } else if (name == "--kv") {
-    options.runner.kv_dtype = Parse(kKvDtypes, value);
+    options.runner.kv_dtype = bench::ParseName("engine_bench", bench::kKvNames, value);
   } else if (name == "--threads") {
     options.runner.num_threads = ParseCount(value);
   } else if (name == "--repeats") {
