@@ -2,11 +2,16 @@
 // tests/bench/peers, and prints the same line of JSON (see peers/common.py).
 //
 //   engine_bench MODEL --dtype D [--threads T] [--repeats N] [--batch 8,32] [--kv bf16|fp32]
+//                [--floor PAIRS]
 //
 // MODEL is a GGUF file or a Hugging Face folder. A prefill is one Step over the
 // whole prompt; decoding runs kDecodeSteps greedy steps after a context of 512.
 // Each batch of --batch adds the figure decode_ms_at_512_batch_B, the time of
 // a step of B sequences. Samples of all figures are taken in turn.
+//
+// --floor adds as many pairs of the samples decode_pair_ms, a step of kPairSteps, and
+// decode_pair_floor_ms: decode_bytes, which are the packed weights that a step reads and the
+// context's KV, over the mean read bandwidth just before and just after it, at --threads.
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
@@ -24,6 +29,8 @@
 #include "core/model/cpu_runner.h"
 #include "core/model/load_model.h"
 #include "tests/bench/dtype_names.h"
+#include "tests/bench/floors.h"
+#include "tests/bench/model_sizes.h"
 
 namespace reprise {
 namespace {
@@ -31,6 +38,7 @@ namespace {
 constexpr int kContext = 512;
 constexpr int kSuffix = 32;
 constexpr int kDecodeSteps = 24;
+constexpr int kPairSteps = 8;  // few enough for bandwidth not to change meanwhile
 constexpr int kPrefills[] = {kContext + kSuffix, 1000};
 constexpr int kPromptBlocks = (1000 + kBlockTokens - 1) / kBlockTokens;
 constexpr int kDecodeBlocks = (kContext + kDecodeSteps + kBlockTokens - 1) / kBlockTokens;
@@ -40,6 +48,7 @@ struct Options {
   std::string dtype_name;
   CpuRunnerOptions runner;
   int repeats = 3;
+  int floor_pairs = 0;
   std::vector<int> batches = {1};
 };
 
@@ -69,6 +78,8 @@ void SetOption(absl::string_view name, absl::string_view value, Options& options
     options.runner.num_threads = ParseCount(value);
   } else if (name == "--repeats") {
     options.repeats = ParseCount(value);
+  } else if (name == "--floor") {
+    options.floor_pairs = ParseCount(value);
   } else if (name == "--batch") {
     for (const absl::string_view batch : absl::StrSplit(value, ',')) {
       if (const int count = ParseCount(batch); count > 1) options.batches.push_back(count);
@@ -80,7 +91,9 @@ void SetOption(absl::string_view name, absl::string_view value, Options& options
 
 Options ParseOptions(int argc, char** argv) {
   if (argc < 4 || argc % 2 != 0) {
-    Fail("usage: engine_bench MODEL --dtype D [--threads T] [--repeats N] [--batch 8,32] [--kv K]");
+    Fail(
+        "usage: engine_bench MODEL --dtype D [--threads T] [--repeats N] [--batch 8,32] [--kv K] "
+        "[--floor PAIRS]");
   }
   Options options;
   options.path = argv[1];
@@ -141,11 +154,16 @@ class EngineBench {
     return Step(batch);
   }
 
-  // Milliseconds per step of `size` sequences from kContext on.
-  double Decode(int size) {
+  // Bytes of the context of one sequence.
+  double ContextBytes() const {
+    return static_cast<double>(runner_->block_bytes()) * kContext / kBlockTokens;
+  }
+
+  // Milliseconds per step of `size` sequences from kContext on, over `steps` of them.
+  double Decode(int size, int steps = kDecodeSteps) {
     std::vector<TokenId> tokens(size, ids_[kContext]);
     double total = 0;
-    for (int step = 0; step < kDecodeSteps; ++step) {
+    for (int step = 0; step < steps; ++step) {
       StepBatch batch;
       for (int i = 0; i < size; ++i) {
         batch.sequences.push_back(Sequence(i, {&tokens[i], 1}, kContext + step));
@@ -153,7 +171,7 @@ class EngineBench {
       total += Step(batch);
       tokens = sampled_;
     }
-    return total / kDecodeSteps;
+    return total / steps;
   }
 
  private:
@@ -181,22 +199,44 @@ class EngineBench {
 
 using Samples = std::map<std::string, std::vector<double>>;
 
-Samples Measure(EngineBench& bench, const Options& options) {
+Samples Measure(EngineBench& engine, const Options& options) {
   Samples samples;
-  bench.Prefill(0, kContext);  // also what decoding warms up on
-  bench.ShareContext();
-  bench.Decode(1);
+  engine.Prefill(0, kContext);  // also what decoding warms up on
+  engine.ShareContext();
+  engine.Decode(1);
   for (int i = 0; i < options.repeats; ++i) {
     for (const int length : kPrefills) {
-      samples[absl::StrFormat("prefill_%d_ms", length)].push_back(bench.Prefill(0, length));
+      samples[absl::StrFormat("prefill_%d_ms", length)].push_back(engine.Prefill(0, length));
     }
-    samples["prefill_32_ms_at_512"].push_back(bench.Prefill(kContext, kSuffix));
+    samples["prefill_32_ms_at_512"].push_back(engine.Prefill(kContext, kSuffix));
     for (const int batch : options.batches) {
       const std::string suffix = batch == 1 ? "" : absl::StrFormat("_batch_%d", batch);
-      samples["decode_ms_at_512" + suffix].push_back(bench.Decode(batch));
+      samples["decode_ms_at_512" + suffix].push_back(engine.Decode(batch));
     }
   }
   return samples;
+}
+
+// The pairs of --floor. `bytes` are what a step reads.
+void MeasureFloor(EngineBench& engine, const Options& options, double bytes, Samples& samples) {
+  if (options.floor_pairs == 0) return;
+  ThreadPool pool(options.runner.num_threads, [] {});
+  const bench::BandwidthProbe probe;
+  // Workers that have just worked spin for a while, on cores that the next to work needs.
+  const auto rest = [] { absl::SleepFor(absl::Milliseconds(3)); };
+  const auto bandwidth = [&] {
+    rest();
+    const double measured = probe.Measure(pool);
+    rest();
+    return measured;
+  };
+  engine.Prefill(0, kContext);
+  for (int i = 0; i < options.floor_pairs; ++i) {
+    const double before = bandwidth();
+    samples["decode_pair_ms"].push_back(engine.Decode(1, kPairSteps));
+    const double mean = (before + bandwidth()) / 2;
+    samples["decode_pair_floor_ms"].push_back(1e3 * bytes / mean);
+  }
 }
 
 double Median(std::vector<double> values) {
@@ -204,25 +244,36 @@ double Median(std::vector<double> values) {
   return (values[values.size() / 2] + values[(values.size() - 1) / 2]) / 2;
 }
 
-void Print(const Options& options, const std::string& numerics_id, const Samples& samples) {
+struct Report {
+  std::string numerics_id;
+  double decode_bytes;
+  Samples samples;
+};
+
+void Print(const Options& options, const Report& report) {
   std::vector<std::string> lists, medians;
-  for (const auto& [name, values] : samples) {
+  for (const auto& [name, values] : report.samples) {
     lists.push_back(absl::StrFormat("\"%s\":[%s]", name, absl::StrJoin(values, ",")));
     medians.push_back(absl::StrFormat("\"%s\":%.3f", name, Median(values)));
   }
   std::cout << absl::StrFormat(
       "{\"peer\":\"reprise\",\"version\":\"%s\",\"model\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,"
-      "\"setting\":\"\",\"flags\":\"kv=%s\",\"repeats\":%d,\"samples\":{%s},%s}\n",
-      numerics_id, options.path, options.dtype_name, options.runner.num_threads,
-      DtypeName(options.runner.kv_dtype), options.repeats, absl::StrJoin(lists, ","),
-      absl::StrJoin(medians, ","));
+      "\"setting\":\"\",\"flags\":\"kv=%s\",\"repeats\":%d,"
+      "\"decode_bytes\":%.0f,\"samples\":{%s},%s}\n",
+      report.numerics_id, options.path, options.dtype_name, options.runner.num_threads,
+      DtypeName(options.runner.kv_dtype), options.repeats, report.decode_bytes,
+      absl::StrJoin(lists, ","), absl::StrJoin(medians, ","));
 }
 
 int Main(int argc, char** argv) {
   const Options options = ParseOptions(argc, argv);
-  EngineBench bench(Check(LoadModel(options.path)), options);
-  const Samples samples = Measure(bench, options);
-  Print(options, bench.numerics_id(), samples);
+  const LoadedModel model = Check(LoadModel(options.path));
+  EngineBench engine(model, options);
+  Report report{engine.numerics_id(),
+                bench::CountWeights(model, options.runner.weights).bytes + engine.ContextBytes(),
+                Measure(engine, options)};
+  MeasureFloor(engine, options, report.decode_bytes, report.samples);
+  Print(options, report);
   return 0;
 }
 

@@ -6,30 +6,18 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
 
 #include "core/model/cpu_runner.h"
-#include "core/model/linear.h"
 #include "tests/bench/floors.h"
+#include "tests/bench/model_sizes.h"
+#include "tests/bench/random_linear.h"
 #include "tests/bench/random_model.h"
 
 namespace reprise::bench {
 namespace {
 
 constexpr int kThreads[] = {1, 2};
-
-struct FormatCase {
-  WeightFormat format;
-  StorageType storage;
-  int peak;  // index into the peaks: what its products run on
-};
-
-constexpr FormatCase kFormats[] = {
-    {WeightFormat::kFp32, StorageType::kF32, 0},  {WeightFormat::kBf16, StorageType::kF32, 1},
-    {WeightFormat::kFp16, StorageType::kF32, 0},  {WeightFormat::kInt8, StorageType::kF32, 2},
-    {WeightFormat::kQ8_0, StorageType::kQ8_0, 2}, {WeightFormat::kQ4_0, StorageType::kQ4_0, 2},
-    {WeightFormat::kQ4_1, StorageType::kQ4_1, 2}, {WeightFormat::kQ4_K, StorageType::kQ4_K, 2}};
 
 struct Machine {
   int repeats;
@@ -42,38 +30,14 @@ struct Machine {
   }
 };
 
-// A random matrix in `format`. Random scales would be infinite or NaN now and
-// then, which takes no longer.
-Linear RandomLinear(const FormatCase& format, int64_t features, int64_t depth, ThreadPool& pool) {
-  WeightTensor tensor{"random", format.storage, {features, depth}, {}};
-  const size_t bytes = *RowBytes(format.storage, depth) * features;
-  const std::vector<uint8_t> data = format.storage == StorageType::kF32
-                                        ? RandomFloats(features * depth, 0.03f)
-                                        : RandomBytes(bytes);
-  tensor.bytes = ByteView(data);
-  std::vector<PackedMatrix> parts;
-  parts.push_back(PackedMatrix::Pack({&tensor}, format.format, pool));
-  return Linear(std::move(parts), {});
-}
-
 struct Timing {
   double median, best;
 };
 
-Timing TimeProduct(const Machine& machine, const Linear& linear, size_t rows, ThreadPool& pool) {
-  const FlushDenormals flush;
-  std::vector<float> x(rows * linear.depth()), y(rows * linear.features());
-  const std::vector<uint8_t> bytes = RandomFloats(x.size(), 1.0f);
-  std::memcpy(x.data(), bytes.data(), bytes.size());
-  ProductInput input(*machine.kernels, pool);
-  std::vector<double> seconds;
-  for (int i = 0; i < machine.repeats + 1; ++i) {
-    const double start = Seconds();
-    input.Begin(linear, x.data(), linear.depth(), rows);
-    pool.ParallelFor(rows, [&](size_t row, int) { input.PrepareRow(row); });
-    input.Multiply(linear, y.data(), /*accumulate=*/false);
-    if (i > 0) seconds.push_back(Seconds() - start);
-  }
+Timing TimeWithInput(const Machine& machine, const ProductCase& c, ThreadPool& pool) {
+  ProductTimes times = TimeProduct(*machine.kernels, c, machine.repeats, pool);
+  std::vector<double>& seconds = times.multiply;
+  for (size_t i = 0; i < seconds.size(); ++i) seconds[i] += times.prepare[i];
   return {Median(seconds), *std::min_element(seconds.begin(), seconds.end())};
 }
 
@@ -91,7 +55,7 @@ void BenchDecodeProducts(const Machine& machine) {
         const double floor =
             static_cast<double>(linear.parts()[0].bytes()) / machine.bandwidth.Measure(pool);
         const Machine once{1, machine.kernels, machine.bandwidth, {}};
-        seconds.push_back(TimeProduct(once, linear, 1, pool).best);
+        seconds.push_back(TimeWithInput(once, {linear, 1}, pool).best);
         ratios.push_back(seconds.back() / floor);
       }
       std::printf("  %-5s threads=%d rows=1  %7.2f ms  ratio %.2f (best %.2f)\n",
@@ -111,7 +75,7 @@ void BenchPrefillProducts(const Machine& machine) {
       for (const auto& [features, depth] : shapes) {
         if (format.storage == StorageType::kQ4_K && depth % 256 != 0) continue;
         const Linear linear = RandomLinear(format, features, depth, pool);
-        const Timing timing = TimeProduct(machine, linear, 544, pool);
+        const Timing timing = TimeWithInput(machine, {linear, 544}, pool);
         const double flops = 2.0 * 544 * static_cast<double>(features * depth);
         std::printf("  %ldx%ld %.0f (best %.0f, %.2f)", static_cast<long>(features),
                     static_cast<long>(depth), flops / timing.median * 1e-9,
@@ -129,21 +93,6 @@ struct ModelCase {
   WeightChoice choice;
   int peak;
 };
-
-// Bytes of the packed matrices that one token reads, and their elements.
-void CountWeights(const ModelCase& c, double& bytes, double& elements) {
-  bytes = elements = 0;
-  for (const WeightTensor& tensor : c.model->weights->tensors()) {
-    if (tensor.shape.size() != 2 || tensor.name == "position_embedding") continue;
-    if (tensor.name == "token_embedding" && !c.model->config.tied_embeddings) continue;
-    const WeightFormat format = ChooseFormat(c.choice, tensor.type, tensor.columns());
-    bytes += static_cast<double>((tensor.rows() + 31) / 32) *
-             static_cast<double>(PanelBytes(format, tensor.columns()));
-    if (absl::string_view(tensor.name).substr(0, 7) == "layers.") {
-      elements += static_cast<double>(tensor.rows() * tensor.columns());
-    }
-  }
-}
 
 // Seconds of a step that feeds `count` tokens from `start`.
 double TimeStep(ModelRunner& runner, int32_t start, size_t count) {
@@ -167,8 +116,7 @@ double TimeStep(ModelRunner& runner, int32_t start, size_t count) {
 
 void BenchPrefill(const Machine& machine, const ModelCase& c, ModelRunner& runner, int threads) {
   const ModelConfig& config = c.model->config;
-  double bytes, elements;
-  CountWeights(c, bytes, elements);
+  const double elements = CountWeights(*c.model, c.choice).layer_elements;
   for (const int tokens : {544, 1000}) {
     std::vector<double> seconds;
     for (int i = 0; i < std::max(3, machine.repeats / 3); ++i) {
@@ -189,8 +137,7 @@ void BenchPrefill(const Machine& machine, const ModelCase& c, ModelRunner& runne
 
 void BenchDecode(const Machine& machine, const ModelCase& c, ModelRunner& runner, int threads) {
   ThreadPool pool(threads, [] {});
-  double bytes, elements;
-  CountWeights(c, bytes, elements);
+  const double bytes = CountWeights(*c.model, c.choice).bytes;
   TimeStep(runner, 0, 512);
   constexpr int kTokens = 8;  // between two probes
   const double kv = 512.0 / kBlockTokens * static_cast<double>(runner.block_bytes());
