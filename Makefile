@@ -7,10 +7,10 @@ BIN := build/$(PRESET)/bin
 CONFIGURE := docker/setup/configure.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-all demo run test bench bench-peers exactness verify-demo format lint tidy sanitize clean
+.PHONY: help setup build build-all demo run test bench bench-peers exactness verify-demo verify-engine format lint tidy sanitize clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## install what is missing: Debian packages, libtorch, models
 	@docker/setup/setup.sh
@@ -52,6 +52,12 @@ verify-demo: setup ## run the acceptance checks (QUICK=1: under two minutes)
 	@docker/setup/install-oracle.sh
 	@$(MAKE) --no-print-directory build-all
 	@python3 tests/verify/verify_demo.py
+
+verify-engine: setup ## check the engine: exactness, speed, memory (QUICK=1: under two minutes)
+	@docker/setup/install-packages.sh verify
+	@docker/setup/install-oracle.sh
+	@$(MAKE) --no-print-directory build-all
+	@python3 tests/verify/verify_engine.py
 
 format: ## format our C++ sources in place
 	@docker/setup/install-packages.sh ci

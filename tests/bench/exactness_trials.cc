@@ -1,4 +1,4 @@
-// exactness_trials TRIALS [LARGE_TRIALS [SMOLLM2.gguf]]: random trials of the exactness
+// exactness_trials TRIALS [LARGE_TRIALS [SMOLLM2.gguf [SEED]]]: random trials of the exactness
 // contract, for `make verify-engine`.
 //
 // Each trial computes one prompt twice: cold, in one step alone on one thread, and then
@@ -355,11 +355,11 @@ void RunPlanted(std::mt19937& random, Report& report) {
 int main(int argc, char** argv) {
   const int trials = argc > 1 ? std::atoi(argv[1]) : 0;
   const int large = argc > 2 ? std::atoi(argv[2]) : 0;
-  if (trials < 1 || large < 0 || argc > 4) {
-    std::cerr << "usage: exactness_trials TRIALS [LARGE_TRIALS [SMOLLM2.gguf]]\n";
+  if (trials < 1 || large < 0 || argc > 5) {
+    std::cerr << "usage: exactness_trials TRIALS [LARGE_TRIALS [SMOLLM2.gguf [SEED]]]\n";
     return 2;
   }
-  std::mt19937 random(20250101);
+  std::mt19937 random(argc > 4 ? std::atoi(argv[4]) : 1);
   reprise::Report report;
   reprise::RunSmall(trials, random, report);
   if (large > 0) {

@@ -28,8 +28,11 @@ def run(command, **options):
 
 
 def run_lines(lines):
-    """Runs the checks of lines 1, 2, …; returns the exit code of the whole."""
+    """Runs the checks of lines 1, 2, …, or those that LINES names ("1,4"); returns the exit code of the whole."""
+    wanted = os.environ.get("LINES", "")
     for number, line in enumerate(lines, start=1):
+        if wanted and str(number) not in wanted.split(","):
+            continue
         print(f"-- line {number}", flush=True)
         try:
             line()
