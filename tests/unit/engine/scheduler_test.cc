@@ -7,6 +7,8 @@
 #include <deque>
 #include <random>
 
+#include "core/engine/admission.h"
+
 namespace reprise {
 
 bool operator==(const ScheduledChunk& a, const ScheduledChunk& b) {
@@ -207,23 +209,22 @@ TEST(SchedulerTest, RandomSnapshotsKeepTheirBudgets) {
   EXPECT_GT(preempted, 1000) << "the snapshots were too easy";
 }
 
-// Plays the engine's part for sequences that share nothing.
+// Plays the engine's part for requests that come at any time and share nothing; what a
+// preempted one computed stays in the cache until others need the blocks.
 class Simulation {
  public:
-  explicit Simulation(uint32_t seed) : random_(seed), pool_(Pick(4, 20)), rows_(Pick(1, 40)) {
+  explicit Simulation(uint32_t seed)
+      : random_(seed), pool_(Pick(4, 20)), rows_(Pick(1, 40)), beside_decode_(Pick(1, 20)) {
     free_ = pool_;
-    for (int i = 0; i < 40; ++i) {
-      const int total = Pick(2, (pool_ - 1) * 16);
-      const int prompt = Pick(1, total - 1);
-      queued_.push_back({i, prompt, total, prompt, 0, 0});
-    }
   }
 
-  // All sequences end, each step does something, no block gets lost.
+  // All requests end within a bound, each step does something, no block gets lost.
   void Run() {
-    while (finished_ < 40) {
+    for (int step = 0; finished_ < kRequests; ++step) {
+      ASSERT_LT(step, kMaxSteps) << "somebody starves";
+      Arrive();
       Admit();
-      ScheduleSnapshot snapshot{{}, free_, rows_};
+      ScheduleSnapshot snapshot{{}, Available(), rows_, beside_decode_};
       for (const Job& job : running_) {
         const int pending = job.tokens - job.computed;
         snapshot.running.push_back(
@@ -231,74 +232,145 @@ class Simulation {
       }
       const SchedulePlan plan = Schedule(snapshot);
       ASSERT_NO_FATAL_FAILURE(ExpectSound(snapshot, plan));
-      ASSERT_FALSE(plan.chunks.empty()) << "nothing moves";
+      ASSERT_TRUE(running_.empty() || !plan.chunks.empty()) << "nothing moves";
       ASSERT_NO_FATAL_FAILURE(Apply(plan));
-      preempted_ += static_cast<int>(plan.preempted.size());
+      ASSERT_NO_FATAL_FAILURE(ExpectAllBlocksAccountedFor());
     }
-    ASSERT_EQ(free_, pool_);
+    ASSERT_EQ(Available(), pool_);
   }
 
   int preempted() const { return preempted_; }
+  int resumed_from_cache() const { return resumed_from_cache_; }
+  int passed_over() const { return passed_over_; }
 
  private:
   struct Job {
-    int id, prompt, total, tokens, computed, blocks;  // tokens: prompt and output so far
+    int id, prompt, total;
+    int tokens = 0;    // prompt and output so far
+    int computed = 0;  // of them, with KV in `blocks`
+    int blocks = 0;    // held
+    int cached = 0;    // while queued: blocks that the cache has of it
+    bool preempted = false;
+    int passed_over = 0;
   };
+
+  static constexpr int kRequests = 40;
+  static constexpr int kMaxSteps = 100000;  // pools of one request, each row computed many times
 
   int Pick(int from, int to) { return std::uniform_int_distribution<int>(from, to)(random_); }
 
+  void Arrive() {
+    while (arrived_ < kRequests && Pick(0, 2) > 0) {
+      const int total = Pick(2, (pool_ - 1) * 16);
+      Job job{arrived_++, Pick(1, total - 1), total};
+      job.tokens = job.prompt;
+      queued_.push_back(job);
+    }
+  }
+
+  int Available() const {
+    int available = free_;
+    for (const Job& job : queued_) available += job.cached;
+    return available;
+  }
+
   void Admit() {
     while (!queued_.empty()) {
+      std::vector<QueuedRequest> window;
+      for (size_t i = 0; i < std::min(queued_.size(), kAdmissionWindow); ++i) {
+        const Job& job = queued_[i];
+        const int cached = job.preempted ? job.cached * 16 : Pick(0, job.tokens);
+        window.push_back({job.tokens, cached, job.preempted, job.passed_over});
+      }
+      const size_t next = NextToAdmit(window);
       int promised = 0;
       for (const Job& job : running_) promised += BlocksFor(job.tokens) - job.blocks;
-      if (free_ - promised < BlocksFor(queued_.front().tokens) + 1) return;
-      const auto younger = [](const Job& a, const Job& b) { return a.id < b.id; };
-      const Job job = queued_.front();
-      queued_.pop_front();
-      running_.insert(std::upper_bound(running_.begin(), running_.end(), job, younger), job);
+      if (Available() - promised < BlocksFor(queued_[next].tokens) + 1) return;
+      for (size_t i = 0; i < next; ++i) {
+        ASSERT_LE(++queued_[i].passed_over, kMaxPassedOver);
+        ++passed_over_;
+      }
+      Begin(next);
     }
+  }
+
+  // Shares what the cache has, but for the last token.
+  void Begin(size_t place) {
+    Job job = queued_[place];
+    queued_.erase(queued_.begin() + static_cast<int>(place));
+    job.blocks = std::min(job.cached, (job.tokens - 1) / 16);
+    free_ += job.cached - job.blocks;
+    job.computed = job.blocks * 16;
+    resumed_from_cache_ += job.computed > 0 ? 1 : 0;
+    job.cached = 0;
+    const auto younger = [](const Job& a, const Job& b) { return a.id < b.id; };
+    running_.insert(std::upper_bound(running_.begin(), running_.end(), job, younger), job);
+  }
+
+  void TakeBlock() {
+    for (Job& job : queued_) {
+      if (free_ > 0) break;
+      if (job.cached == 0) continue;
+      --job.cached;  // the deepest
+      ++free_;
+    }
+    ASSERT_GT(free_, 0);
+    --free_;
   }
 
   void Apply(const SchedulePlan& plan) {
     for (const size_t index : plan.preempted) {
       Job job = running_[index];
-      free_ += job.blocks;
+      job.cached = job.computed / 16;
+      free_ += job.blocks - job.cached;
       job.blocks = job.computed = 0;
+      job.preempted = true;
       running_.erase(running_.begin() + static_cast<int>(index));
       queued_.push_front(job);
+      ++preempted_;
     }
     for (const ScheduledChunk& chunk : plan.chunks) {
       Job& job = running_[chunk.sequence];
-      const int needed = std::max(BlocksFor(job.computed + chunk.tokens) - job.blocks, 0);
-      ASSERT_LE(needed, free_);
-      free_ -= needed;
-      job.blocks += needed;
+      for (; job.blocks < BlocksFor(job.computed + chunk.tokens); ++job.blocks) {
+        ASSERT_NO_FATAL_FAILURE(TakeBlock());
+      }
       job.computed += chunk.tokens;
       if (job.computed == job.tokens) ++job.tokens;
     }
-    const auto ended = [this](const Job& job) {
+    std::erase_if(running_, [this](const Job& job) {
       if (job.tokens < job.total) return false;
       free_ += job.blocks;
       ++finished_;
       return true;
-    };
-    std::erase_if(running_, ended);
+    });
+  }
+
+  void ExpectAllBlocksAccountedFor() {
+    int blocks = Available();
+    for (const Job& job : running_) blocks += job.blocks;
+    ASSERT_EQ(blocks, pool_);
+    ASSERT_GE(free_, 0);
   }
 
   std::mt19937 random_;
-  int pool_, rows_, free_ = 0, finished_ = 0, preempted_ = 0;
-  std::deque<Job> queued_;
+  int pool_, rows_, beside_decode_, free_ = 0, arrived_ = 0, finished_ = 0;
+  int preempted_ = 0, resumed_from_cache_ = 0, passed_over_ = 0;
+  std::deque<Job> queued_;    // preempted ones in front
   std::vector<Job> running_;  // oldest first
 };
 
-TEST(SchedulerTest, EverySequenceFinishesHoweverSmallThePool) {
-  int preempted = 0;
+TEST(SchedulerTest, EveryRequestFinishesHoweverSmallThePool) {
+  int preempted = 0, resumed_from_cache = 0, passed_over = 0;
   for (uint32_t seed = 0; seed < 100; ++seed) {
     Simulation simulation(seed);
     ASSERT_NO_FATAL_FAILURE(simulation.Run()) << "seed " << seed;
     preempted += simulation.preempted();
+    resumed_from_cache += simulation.resumed_from_cache();
+    passed_over += simulation.passed_over();
   }
   EXPECT_GT(preempted, 100) << "the pools were too large";
+  EXPECT_GT(resumed_from_cache, 30);
+  EXPECT_GT(passed_over, 100);
 }
 
 }  // namespace
