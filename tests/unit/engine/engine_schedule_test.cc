@@ -118,6 +118,42 @@ TEST(EngineScheduleTest, TraceSaysWhatEachStepDidAndHowLongTheModelTook) {
   EXPECT_EQ(sum.preempted, 1);
 }
 
+TEST(EngineScheduleTest, RunningSequencesHoldACommonPrefixOnceAndCopyItsLastPart) {
+  EngineHarness harness(Machine());
+  const std::string known = Letters(1, 70);  // four whole blocks and six tokens
+  harness.Run(TextRequest(known, 0));
+  EXPECT_EQ(harness.Settle().host_cached_block_count, 5);
+  harness.gate().Close();
+  std::vector<PendingReply> pending;
+  for (const char* rest : {"a", "b", "c"}) {
+    pending.push_back(harness.Submit(TextRequest(known + rest, 3)));
+    harness.gate().AwaitWaiter();
+  }
+  harness.gate().LetOnePass();
+  harness.gate().AwaitWaiter();
+  harness.gate().LetOnePass();
+  harness.gate().AwaitWaiter();
+  EXPECT_EQ(harness.Metric("reprise_running_sequences"), 3);
+  EXPECT_EQ(harness.Metric("reprise_host_used_blocks"), 5 + 3) << "a copy of the last one each";
+  harness.gate().Open();
+  for (PendingReply& one : pending) {
+    EXPECT_EQ(one.reply.get().result.usage.cached_tokens, 70);
+  }
+}
+
+TEST(EngineScheduleTest, IdenticalPromptsThatRanTogetherAreCachedOnce) {
+  EngineHarness harness(Machine());
+  harness.gate().Close();
+  std::vector<PendingReply> pending;
+  for (int i = 0; i < 4; ++i) pending.push_back(harness.Submit(TextRequest(Letters(1, 70), 20)));
+  harness.gate().Open();
+  for (PendingReply& one : pending) EXPECT_TRUE(one.reply.get().status.ok());
+  const CacheStats stats = harness.Settle();
+  EXPECT_EQ(stats.host_cached_tokens, 89);  // all but the last one, which nothing followed
+  EXPECT_EQ(stats.host_cached_block_count, 6);
+  EXPECT_EQ(stats.host_free_block_count, stats.host_block_count - 6);
+}
+
 // Ids of requests in the order in which they ended, one running at a time.
 class Order {
  public:
