@@ -118,7 +118,9 @@ class EngineImpl final : public Engine {
   void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
   bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);
+  void Resume(const SequencePtr& sequence);
   void BeginRunning(const SequencePtr& sequence, int32_t tokens);
+  void AccountReuse(Sequence& sequence, int32_t tokens, absl::Time made);
   absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
   Explanation ExplainNow(const ExplainRequest& request, const absl::StatusOr<Nearest>& nearest);
 

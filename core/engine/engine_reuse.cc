@@ -48,11 +48,7 @@ bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
 
 void EngineImpl::StartLookup(const SequencePtr& sequence) {
   LeaveQueue(*sequence);
-  if (sequence->looked_up) {  // was preempted: what is still cached is shared again
-    const auto usable = static_cast<int32_t>(sequence->tokens.size()) - 1;
-    BeginRunning(sequence, std::min(CachedTokens(*sequence), usable));
-    return;
-  }
+  if (sequence->looked_up) return Resume(sequence);
   sequence->lookup_started = Now();
   sequence->result.timings.queue = sequence->lookup_started - sequence->submitted;
   const bool semantic = ModeOf(*sequence) == RetrievalMode::kSemantic;
@@ -61,6 +57,19 @@ void EngineImpl::StartLookup(const SequencePtr& sequence) {
   } else {
     LookUp(sequence);
   }
+}
+
+// A preempted sequence shares what is left in memory of what it had, and of its prompt what
+// others computed meanwhile, where its look-up might have found that too.
+void EngineImpl::Resume(const SequencePtr& sequence) {
+  const auto usable = static_cast<int32_t>(sequence->tokens.size()) - 1;
+  const int32_t found = std::min(CachedTokens(*sequence), usable);
+  const Reuse& reuse = sequence->result.reuse;
+  const int32_t had = std::max(sequence->prompt_reached, reuse.host_tokens + reuse.disk_tokens);
+  const bool more_is_allowed =
+      had == sequence->prompt_size() || (ModeOf(*sequence) != RetrievalMode::kSemantic &&
+                                         found >= sequence->request.minimum_reuse_tokens);
+  BeginRunning(sequence, more_is_allowed ? found : std::min(found, had));
 }
 
 ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match& disk) {
@@ -260,19 +269,39 @@ absl::Time EngineImpl::ShareBlocks(Sequence& sequence, int32_t tokens) {
 void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
   const absl::Time made = ShareBlocks(*sequence, tokens);
   sequence->state = SequenceState::kRunning;
-  if (sequence->prefill_started == absl::ZeroDuration()) {  // not preempted meanwhile
-    // A copy that found no room leaves a little more to compute.
-    Reuse& reuse = sequence->result.reuse;
-    const int32_t missing = tokens - sequence->computed;
-    const int32_t from_disk = std::min(missing, reuse.disk_tokens);
-    reuse.disk_tokens -= from_disk;
-    reuse.host_tokens -= missing - from_disk;
-    const absl::Duration age = parts_.clock->Now() - made;  // below zero: the clock was set back
-    if (sequence->computed > 0) reuse.entry_age = std::max(age, absl::ZeroDuration());
-    sequence->prefill_started = Now();
-  }
+  // Until its first step a sequence has used nothing of what was found for it.
+  const int32_t used = sequence->prompt_reached;
+  const int32_t reused = std::min(sequence->computed, sequence->prompt_size());
+  if (used == 0 || reused > used) AccountReuse(*sequence, reused - used, made);
+  if (sequence->prefill_started == absl::ZeroDuration()) sequence->prefill_started = Now();
   const auto older = [](const SequencePtr& a, const SequencePtr& b) { return a->id < b->id; };
   running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, older), sequence);
+}
+
+// Counts `tokens` of the prompt as reused beyond those that the sequence came to before. It
+// may be less than the look-up found: a copy had no room, or a preemption came first.
+void EngineImpl::AccountReuse(Sequence& sequence, int32_t tokens, absl::Time made) {
+  Reuse& reuse = sequence.result.reuse;
+  if (sequence.prompt_reached > 0) {
+    reuse.host_tokens += tokens;
+    sequence.prompt_reached += tokens;
+  } else {
+    reuse.disk_tokens = std::clamp(tokens - reuse.host_tokens, 0, reuse.disk_tokens);
+    reuse.host_tokens = tokens - reuse.disk_tokens;
+  }
+  const int32_t cached = reuse.host_tokens + reuse.disk_tokens;
+  if (cached == 0) return;
+  const absl::Duration age = parts_.clock->Now() - made;  // below zero: the clock was set back
+  reuse.entry_age = std::max(age, absl::ZeroDuration());
+  reuse.ideal_tokens = std::max(reuse.ideal_tokens, cached);
+  const bool none_before =
+      reuse.decision == ReuseDecision::kMiss || reuse.decision == ReuseDecision::kRecomputed;
+  if (!none_before) return;
+  // Another request computed it while this one was preempted.
+  const bool forced = sequence.request.cache_policy == CachePolicy::kForce;
+  reuse.decision = ReuseDecision::kReused;
+  reuse.reason = forced ? ReuseReason::kForced : ReuseReason::kFasterToLoad;
+  reuse.miss_reason = MissReason::kNone;
 }
 
 Explanation EngineImpl::ExplainNow(const ExplainRequest& request,

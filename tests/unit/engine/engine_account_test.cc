@@ -168,5 +168,50 @@ TEST(EngineAccountTest, EntryAgeCountsFromBeforeARestartAlsoWhenALoadEndsEarly) 
   }
 }
 
+// The older two compute at the pace of one row a step each; the third, the youngest, has to
+// give way to them.
+TEST(EngineAccountTest, WhatAPreemptedOneFindsWhenItResumesIsWhatCounts) {
+  struct Case {
+    const char* name;
+    int num_blocks, max_batch_tokens;
+    GenerateRequest stream, older, youngest;
+    int32_t low, high;  // tokens of the youngest that are reused in the end
+  };
+  const std::string prompt = Letters(1, 64);
+  for (const Case& c : {Case{"an older one with the same prompt was ahead of it", 12, 3,
+                             TextRequest("#", 150, CachePolicy::kBypass), TextRequest(prompt, 30),
+                             TextRequest(prompt, 1), 16, 48},
+                        Case{"of what it found most was evicted before its first step", 16, 2,
+                             TextRequest("#", 130, CachePolicy::kBypass),
+                             TextRequest(Letters(2, 112), 1, CachePolicy::kBypass),
+                             TextRequest(prompt.substr(0, 48) + Letters(3, 16), 1), 0, 32}}) {
+    HarnessOptions options;
+    options.num_blocks = c.num_blocks;
+    options.engine.max_batch_tokens = c.max_batch_tokens;
+    options.with_store = options.with_similarity = false;
+    EngineHarness harness(options);
+    const bool warm = c.youngest.prompt != c.older.prompt;
+    int64_t computed = 0;
+    if (warm)
+      computed += harness.Run(TextRequest(prompt.substr(0, 48), 0)).result.usage.computed_tokens;
+    PendingReply stream = Hold(harness, c.stream);
+    PendingReply older = harness.Submit(c.older);
+    PendingReply youngest = harness.Submit(c.youngest);
+    harness.gate().Open();
+    const GenerateResult result = youngest.reply.get().result;
+    EXPECT_EQ(harness.Metric("reprise_preemptions_total"), 1) << c.name;
+    EXPECT_GE(result.usage.cached_tokens, c.low) << c.name;
+    EXPECT_LE(result.usage.cached_tokens, c.high) << c.name;
+    EXPECT_EQ(result.usage.cached_tokens + result.usage.computed_tokens, 64) << c.name;
+    EXPECT_LE(result.usage.cached_tokens, result.reuse.ideal_tokens) << c.name;
+    EXPECT_EQ(result.reuse.decision, ReuseDecision::kReused) << c.name;
+    EXPECT_EQ(result.reuse.miss_reason, MissReason::kNone) << c.name;
+    computed += result.usage.computed_tokens;
+    computed += older.reply.get().result.usage.computed_tokens;
+    computed += stream.reply.get().result.usage.computed_tokens;
+    EXPECT_EQ(harness.Metric("reprise_step_prefill_tokens_total"), computed) << c.name;
+  }
+}
+
 }  // namespace
 }  // namespace reprise
