@@ -239,11 +239,6 @@ void MeasureFloor(EngineBench& engine, const Options& options, double bytes, Sam
   }
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return (values[values.size() / 2] + values[(values.size() - 1) / 2]) / 2;
-}
-
 struct Report {
   std::string numerics_id;
   double decode_bytes;
@@ -254,7 +249,7 @@ void Print(const Options& options, const Report& report) {
   std::vector<std::string> lists, medians;
   for (const auto& [name, values] : report.samples) {
     lists.push_back(absl::StrFormat("\"%s\":[%s]", name, absl::StrJoin(values, ",")));
-    medians.push_back(absl::StrFormat("\"%s\":%.3f", name, Median(values)));
+    medians.push_back(absl::StrFormat("\"%s\":%.3f", name, bench::Median(values)));
   }
   std::cout << absl::StrFormat(
       "{\"peer\":\"reprise\",\"version\":\"%s\",\"model\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,"

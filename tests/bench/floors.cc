@@ -91,7 +91,7 @@ double Seconds() {
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return (values[values.size() / 2] + values[(values.size() - 1) / 2]) / 2;
 }
 
 BandwidthProbe::BandwidthProbe() : buffer_(MakeAligned<double>(kProbeBytes / sizeof(double))) {

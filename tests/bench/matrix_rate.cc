@@ -9,8 +9,6 @@
 // hold them; there is no norm, activation or attention. "registers" is the rate of a loop that
 // reads no memory at all, which no product reaches.
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <string>
 
@@ -19,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "tests/bench/dtype_names.h"
 #include "tests/bench/random_linear.h"
 
 namespace reprise::bench {
@@ -26,10 +25,7 @@ namespace {
 
 constexpr int kSpins = 200;
 
-[[noreturn]] void Fail(const std::string& message) {
-  std::cerr << "matrix_rate: " << message << "\n";
-  std::exit(2);
-}
+[[noreturn]] void Fail(absl::string_view message) { bench::Fail("matrix_rate", message); }
 
 int ParseCount(absl::string_view text) {
   int value;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <iostream>
 #include <mutex>
 #include <random>
@@ -65,19 +66,15 @@ class Arrivals {
     const std::lock_guard lock(mutex_);
     times_[stream].push_back(absl::Now());
   }
-  int Fewest() {
-    const std::lock_guard lock(mutex_);
-    size_t fewest = times_[0].size();
-    for (const auto& times : times_) fewest = std::min(fewest, times.size());
-    return static_cast<int>(fewest);
-  }
-  // Milliseconds of the gaps that lie in [from, to].
+  int Fewest() { return Extremes().first; }
+  int Most() { return Extremes().second; }
+  // Milliseconds of the gaps that overlap [from, to].
   std::vector<double> Gaps(absl::Time from, absl::Time to) {
     const std::lock_guard lock(mutex_);
     std::vector<double> gaps;
     for (const auto& times : times_) {
       for (size_t i = 1; i < times.size(); ++i) {
-        if (times[i - 1] < from || times[i] > to) continue;
+        if (times[i] < from || times[i - 1] > to) continue;
         gaps.push_back(absl::ToDoubleMilliseconds(times[i] - times[i - 1]));
       }
     }
@@ -86,13 +83,23 @@ class Arrivals {
   }
 
  private:
+  std::pair<int, int> Extremes() {
+    const std::lock_guard lock(mutex_);
+    std::pair<int, int> extremes = {kStreamTokens, 0};
+    for (const auto& times : times_) {
+      extremes.first = std::min(extremes.first, static_cast<int>(times.size()));
+      extremes.second = std::max(extremes.second, static_cast<int>(times.size()));
+    }
+    return extremes;
+  }
+
   std::mutex mutex_;
   std::vector<std::vector<absl::Time>> times_;  // by stream
 };
 
 double Quantile(const std::vector<double>& sorted, double q) {
   if (sorted.empty()) Fail(absl::FailedPreconditionError("no gap lies beside a prefill"));
-  return sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1))];
+  return sorted[static_cast<size_t>(std::ceil(q * static_cast<double>(sorted.size() - 1)))];
 }
 
 // Streams until it has its tokens; a failure ends the program.
@@ -128,6 +135,9 @@ void MeasureStall(const std::string& address, int streams, int prefills) {
     if (const auto reply = client.Generate(spec); !reply.ok()) Fail(reply.status());
   }
   const absl::Time end = absl::Now();
+  if (arrivals.Most() >= kStreamTokens) {
+    Fail(absl::FailedPreconditionError("a stream ended before the prefills beside it did"));
+  }
   for (std::thread& thread : threads) thread.join();
   const std::vector<double> before = arrivals.Gaps(alone, beside);
   const std::vector<double> during = arrivals.Gaps(beside, end);

@@ -24,6 +24,7 @@ PREFILLS = (544, 1000)
 CONTEXT = 512
 DECODE_STEPS = 24
 FIGURES = ("prefill_544_ms", "prefill_1000_ms", "decode_ms_at_512")
+MAX_FOREIGN_CORES = 0.15  # of other programs, above which a measurement says nothing
 
 
 def parse(description, dtypes):

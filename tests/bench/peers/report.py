@@ -11,8 +11,6 @@ import models
 
 PEAKS = {"fp32": "fp32_gflops", "bf16": "bf16_gflops", "int8": "int8_gops", "q4_1": "int8_gops"}
 
-MAX_FOREIGN_CORES = 0.15
-
 
 def prefill_operations(model, tokens):
     """Multiplies and adds of a prompt: the matrices, causal attention, and the output of the last token."""
@@ -42,7 +40,7 @@ def speed_check(row, figure):
 def why_void(row):
     """Why a row's figures cannot be compared, or an empty string."""
     foreign = max([line["foreign_cores"] for line in row.lines.values()], default=0.0)
-    if foreign > MAX_FOREIGN_CORES:
+    if foreign > common.MAX_FOREIGN_CORES:
         return f"other programs had {foreign:.2f} cores"
     peak = row.floor()[PEAKS[row.dtype]]
     for line in row.lines.values():
