@@ -36,6 +36,7 @@ constexpr int kMinGaps = 200;  // of each stream alone
 constexpr int kCancelsAtOnce = 24;
 constexpr int kMaxCancelledPrompt = 400;
 constexpr double kMeanCancelMs = 80;
+constexpr int kDecodingShare = 8;  // one in so many is cancelled while it decodes
 
 [[noreturn]] void Fail(const absl::Status& status) {
   std::cerr << "stream_bench: " << status << std::endl;
@@ -150,13 +151,15 @@ void MeasureStall(const std::string& address, int streams, int prefills) {
 }
 
 struct Outcomes {
-  std::atomic<int> cancelled{0}, finished{0}, other{0};
+  std::atomic<int> cancelled{0}, decoding{0}, finished{0}, other{0};  // decoding: of cancelled
 };
 
-// One stream, cancelled after a random time.
+// One stream, cancelled after a random time or, since a busy server has most others still in
+// its queue by then, after a random number of replies.
 void CancelOne(inference::v1::GenerationService::Stub& stub, std::mt19937& random, int vocabulary,
                Outcomes& outcomes) {
-  std::uniform_int_distribution<int> length(16, kMaxCancelledPrompt), tokens(1, 100), policy(0, 3);
+  std::uniform_int_distribution<int> length(16, kMaxCancelledPrompt), tokens(1, 100), policy(0, 3),
+      share(1, kDecodingShare), replies(1, 20);
   std::exponential_distribution<double> delay(1 / kMeanCancelMs);
   constexpr CachePolicy kPolicies[] = {
       inference::v1::CACHE_POLICY_USE, inference::v1::CACHE_POLICY_BYPASS,
@@ -167,14 +170,21 @@ void CancelOne(inference::v1::GenerationService::Stub& stub, std::mt19937& rando
   request.mutable_spec()->mutable_cache()->set_policy(kPolicies[policy(random)]);
   grpc::ClientContext context;
   const auto reader = stub.StreamGenerate(&context, request);
-  absl::SleepFor(absl::Milliseconds(delay(random)));
-  context.TryCancel();
   inference::v1::StreamGenerateResponse response;
+  bool decoding = share(random) == 1;
+  if (decoding) {
+    for (int left = replies(random); left > 0 && decoding; --left)
+      decoding = reader->Read(&response);
+  } else {
+    absl::SleepFor(absl::Milliseconds(delay(random)));
+  }
+  context.TryCancel();
   while (reader->Read(&response)) {
   }
   const grpc::Status status = reader->Finish();
   if (status.error_code() == grpc::StatusCode::CANCELLED) {
     ++outcomes.cancelled;
+    outcomes.decoding += decoding;
   } else if (status.ok()) {
     ++outcomes.finished;
   } else {
@@ -197,9 +207,10 @@ void CancelMany(const std::string& address, int requests) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  std::cout << absl::StrFormat("{\"requests\":%d,\"cancelled\":%d,\"finished\":%d,\"other\":%d}\n",
-                               requests, outcomes.cancelled.load(), outcomes.finished.load(),
-                               outcomes.other.load());
+  std::cout << absl::StrFormat(
+      "{\"requests\":%d,\"cancelled\":%d,\"decoding\":%d,\"finished\":%d,\"other\":%d}\n", requests,
+      outcomes.cancelled.load(), outcomes.decoding.load(), outcomes.finished.load(),
+      outcomes.other.load());
 }
 
 int Main(int argc, char** argv) {
