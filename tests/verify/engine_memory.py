@@ -1,11 +1,11 @@
 """Line 7 of verify-engine: what a ready server holds in memory, term by term, and how long a model takes to load."""
 
-import json
 import os
 import re
 import tempfile
 
-from report import QUICK, check, run, show
+from measuring import judge, run_json
+from report import QUICK, check, show
 from server_process import BIN, ROOT, Server
 
 SMOLLM2 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -38,12 +38,10 @@ def line_7_memory(models):
     dialogpt = os.path.join(models, "dialogpt", "hf")
     for dtype in ("FP32", "BF16"):
         check_server(f"DialoGPT-medium shape, {dtype}", f"model.path={dialogpt}", f"model.weight_dtype={dtype}")
-    code, output, _ = run([os.path.join(BIN, "load_bench"), dialogpt, "fp32", str(os.cpu_count()), "3"])
-    if code != 0:
-        raise RuntimeError(f"load_bench: {output.strip()[-300:]}")
-    load = json.loads(output.splitlines()[-1])
+    load = run_json([os.path.join(BIN, "load_bench"), dialogpt, "fp32", os.cpu_count(), 3])
     size = sum(os.path.getsize(os.path.join(dialogpt, file)) for file in os.listdir(dialogpt)) / 1e9
-    check(f"load of {size:.2f} GB from page cache, fp32, {load['threads']} threads, s",
+    judge(f"load of {size:.2f} GB from page cache, fp32, {load['threads']} threads, s",
           f"{load['load_s']:.2f} (read {load['read_s']:.2f}, pack {load['pack_s']:.2f}; of 3: "
-          f"{', '.join(f'{s:.2f}' for s in load['samples_s'])})", f"<= {LOAD_SECONDS}", load["load_s"] <= LOAD_SECONDS)
+          f"{', '.join(f'{s:.2f}' for s in load['samples_s'])})", f"<= {LOAD_SECONDS}", load["load_s"] <= LOAD_SECONDS,
+          load["foreign_cores"])
     show("RSS while loading at most, and after, MB", f"{load['peak_rss_bytes'] / 1e6:.0f}, {load['rss_bytes'] / 1e6:.0f}")

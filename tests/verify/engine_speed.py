@@ -8,15 +8,11 @@ import functools
 import json
 import os
 import statistics
-import sys
 from collections import namedtuple
 
-from report import QUICK, check, show
+from measuring import judge, run_json
+from report import QUICK, show
 from server_process import BIN, ROOT
-
-sys.path.insert(0, os.path.join(ROOT, "tests", "bench", "peers"))
-import rows  # noqa: E402  of the peers' harness
-from common import MAX_FOREIGN_CORES  # noqa: E402
 
 PEERS_PYTHON = os.path.join(ROOT, ".venv-peers", "bin", "python3")
 Q4_1 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -45,17 +41,6 @@ Sizes = namedtuple("Sizes", "layers heads head_dim linears")
 
 def name_of(row, threads):
     return f"{row.name} {row.dtype}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def run_json(command):
-    return rows.run_json([str(word) for word in command])
-
-
-def judge(name, figure, bound, ok, foreign_cores):
-    """A check that does not hold when other programs had the cores: it says nothing then."""
-    if foreign_cores > MAX_FOREIGN_CORES:
-        figure, ok = f"{figure}, void: other programs had {foreign_cores:.2f} cores", False
-    check(name, figure, bound, ok)
 
 
 def sizes_of(models, row):
