@@ -6,7 +6,6 @@
 // MODEL is a GGUF file or a Hugging Face folder. One prompt repeats itself and is continued
 // greedily, so that drafts are right; the other's continuation is sampled at temperature 1,
 // which shows what drafts that miss cost.
-#include <algorithm>
 #include <cstdlib>
 #include <future>
 #include <iostream>
@@ -19,6 +18,7 @@
 #include "core/model/cpu_runner.h"
 #include "core/model/load_model.h"
 #include "core/text/load_text.h"
+#include "tests/bench/floors.h"
 
 namespace reprise {
 namespace {
@@ -65,11 +65,6 @@ Stream Run(Engine& engine, const Workload& workload, bool drafting) {
   return {(kTokens - 1) / absl::ToDoubleSeconds(result.timings.decode), result.usage};
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 void Measure(Engine& engine, const Workload& workload, int pairs) {
   std::vector<double> plain, drafted, ratios;
   Usage usage;
@@ -83,8 +78,8 @@ void Measure(Engine& engine, const Workload& workload, int pairs) {
   std::cout << absl::StreamFormat(
       "%-10s plain %7.1f tokens/s  speculation %7.1f tokens/s  ratio %.2f  accepted %d of %d "
       "drafted, %d tokens  pairs %d\n",
-      workload.name, Median(plain), Median(drafted), Median(ratios), usage.accepted_tokens,
-      usage.draft_tokens, usage.output_tokens, pairs);
+      workload.name, bench::Median(plain), bench::Median(drafted), bench::Median(ratios),
+      usage.accepted_tokens, usage.draft_tokens, usage.output_tokens, pairs);
 }
 
 int Main(int argc, char** argv) {

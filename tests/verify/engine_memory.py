@@ -6,9 +6,8 @@ import tempfile
 
 from measuring import judge, run_json
 from report import QUICK, check, show
-from server_process import BIN, ROOT, Server
+from server_process import BIN, SMOLLM2, Server
 
-SMOLLM2 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 OTHER_BYTES = 300e6  # beyond the terms
 LOAD_SECONDS = 4
 USES = ("weights", "encoder", "store_buffers")

@@ -7,10 +7,8 @@ import tempfile
 import time
 
 from report import QUICK, check, run, show
-from server_process import BIN, ROOT, Server
+from server_process import BIN, PEERS_PYTHON, ROOT, SMOLLM2, Server
 
-PEERS_PYTHON = os.path.join(ROOT, ".venv-peers", "bin", "python3")
-SMOLLM2 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 FIRST_TOKEN_ROWS = ["dialogpt/bf16/2"] if QUICK else ["dialogpt/bf16/1", "dialogpt/bf16/2"]
 STALL_BOUND = 2.5
 SETTLE_SECONDS = 60

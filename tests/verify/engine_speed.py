@@ -12,10 +12,8 @@ from collections import namedtuple
 
 from measuring import judge, run_json
 from report import QUICK, show
-from server_process import BIN, ROOT
+from server_process import BIN, PEERS_PYTHON, ROOT, SMOLLM2
 
-PEERS_PYTHON = os.path.join(ROOT, ".venv-peers", "bin", "python3")
-Q4_1 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 DECODE_BOUND = 1.25
 PREFILL_BOUND = 0.75
@@ -32,7 +30,7 @@ Row = namedtuple("Row", "name model file dtype onednn")
 CASES = [Row("SmolLM2", "smollm2", "hf", "bf16", "bf16")]
 if not QUICK:
     CASES += [Row("DialoGPT-medium", "dialogpt", "hf", dtype, dtype) for dtype in ("fp32", "bf16", "int8")]
-    CASES += [Row("SmolLM2", "smollm2", "q8_0.gguf", "q8_0", None), Row("SmolLM2", "smollm2", Q4_1, "q4_1", None)]
+    CASES += [Row("SmolLM2", "smollm2", "q8_0.gguf", "q8_0", None), Row("SmolLM2", "smollm2", SMOLLM2, "q4_1", None)]
 THREADS = (2,) if QUICK else (1, 2)
 
 # The sizes of a prefill: linears are (features, depth) of one layer.

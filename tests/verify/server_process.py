@@ -12,6 +12,8 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.join(ROOT, "build", "release", "bin")
+SMOLLM2 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+PEERS_PYTHON = os.path.join(ROOT, ".venv-peers", "bin", "python3")
 
 
 def free_ports(count):

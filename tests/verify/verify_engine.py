@@ -17,12 +17,10 @@ import engine_memory
 import engine_serving
 import engine_speed
 from report import QUICK, check, run, run_lines, show
-from server_process import BIN, ROOT
+from server_process import BIN, PEERS_PYTHON, ROOT, SMOLLM2
 
 PEERS = os.path.join(ROOT, "build", "peers")
 MODELS = os.path.join(PEERS, "models")
-PEERS_PYTHON = os.path.join(ROOT, ".venv-peers", "bin", "python")
-SMOLLM2 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 ORACLES = ["greedy_oracle_test", "logits_oracle_test", "quantized_test", "dequantize_test", "exactness_test",
            "local_attention_test", "sentence_encoder_oracle_test", "tokenizer_oracle_test"]
 

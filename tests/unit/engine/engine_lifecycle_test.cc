@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
-#include "core/text/byte_tokenizer.h"
+#include "tests/fakes/letter_eos.h"
 #include "tests/unit/engine/engine_harness.h"
 
 namespace reprise {
@@ -249,27 +249,6 @@ TEST(EngineLifecycleTest, DrainOutOfTimeEndsWhatRuns) {
   drain.join();
 }
 
-// The byte tokenizer with a letter as its end of text.
-class LetterEosTokenizer final : public Tokenizer {
- public:
-  explicit LetterEosTokenizer(TokenId eos) : eos_(eos) {}
-  absl::StatusOr<std::vector<TokenId>> Encode(absl::string_view text) const override {
-    return bytes_->Encode(text);
-  }
-  absl::string_view TokenBytes(TokenId id) const override { return bytes_->TokenBytes(id); }
-  std::optional<TokenId> SpecialToken(absl::string_view) const override { return std::nullopt; }
-  bool IsSpecial(TokenId id) const override { return id == eos_; }
-  int32_t vocabulary_size() const override { return bytes_->vocabulary_size(); }
-  std::optional<TokenId> bos_id() const override { return std::nullopt; }
-  std::optional<TokenId> eos_id() const override { return eos_; }
-  bool add_bos() const override { return false; }
-  const Digest& digest() const override { return bytes_->digest(); }
-
- private:
-  std::unique_ptr<Tokenizer> bytes_ = CreateByteTokenizer();
-  TokenId eos_;
-};
-
 TEST(EngineLifecycleTest, RepliesEndWhereTheRequestSays) {
   EngineHarness harness;
   const std::string text = harness.Run(TextRequest("hello", 40)).result.text;
@@ -302,7 +281,7 @@ TEST(EngineLifecycleTest, RepliesEndWhereTheRequestSays) {
 TEST(EngineLifecycleTest, EosEndsAReplyUnlessIgnored) {
   EngineHarness plain;
   const std::string text = plain.Run(TextRequest("hello", 40)).result.text;
-  const LetterEosTokenizer tokenizer(text[10]);
+  const LetterEos tokenizer(text[10]);
   HarnessOptions options;
   options.tokenizer = &tokenizer;
   EngineHarness harness(options);

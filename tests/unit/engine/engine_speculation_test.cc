@@ -5,32 +5,11 @@
 #include <map>
 #include <set>
 
-#include "core/text/byte_tokenizer.h"
+#include "tests/fakes/letter_eos.h"
 #include "tests/unit/engine/engine_harness.h"
 
 namespace reprise {
 namespace {
-
-// The byte tokenizer with a letter as the model's end of text.
-class LetterEos final : public Tokenizer {
- public:
-  explicit LetterEos(char eos) : eos_(eos) {}
-  absl::StatusOr<std::vector<TokenId>> Encode(absl::string_view text) const override {
-    return bytes_->Encode(text);
-  }
-  absl::string_view TokenBytes(TokenId id) const override { return bytes_->TokenBytes(id); }
-  std::optional<TokenId> SpecialToken(absl::string_view) const override { return std::nullopt; }
-  bool IsSpecial(TokenId id) const override { return id == eos_; }
-  int32_t vocabulary_size() const override { return bytes_->vocabulary_size(); }
-  std::optional<TokenId> bos_id() const override { return std::nullopt; }
-  std::optional<TokenId> eos_id() const override { return eos_; }
-  bool add_bos() const override { return false; }
-  const Digest& digest() const override { return bytes_->digest(); }
-
- private:
-  std::unique_ptr<Tokenizer> bytes_ = CreateByteTokenizer();
-  TokenId eos_;
-};
 
 // A model whose text repeats after a while, since only two ids decide the next.
 HarnessOptions Repeating() {
