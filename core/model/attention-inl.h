@@ -112,7 +112,7 @@ float Softmax(const AttentionTile& t, const TileScratch& s, size_t q) {
   largest = hn::MaxOfLanes(d, largest);
   V sum = hn::Zero(d);
   for (size_t j = first; j < end; j += kLanes) {
-    const V e = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + j), largest));
+    const V e = Exp(hn::Sub(hn::LoadU(d, scores + j), largest));
     Kv::StoreInput(e, j, scores);
     sum = hn::Add(sum, e);
   }

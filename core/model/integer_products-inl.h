@@ -3,7 +3,7 @@
 // instruction set gets the same integers.
 #pragma once
 
-#include "core/model/vectors-inl.h"
+#include "core/model/float_products-inl.h"
 
 namespace reprise {
 namespace REPRISE_KERNELS_NAME {
@@ -202,7 +202,7 @@ HWY_INLINE void AddBlock(VI sum, V scale, V minimum, V scaled_sum, V& total) {
   if constexpr (kMinimum) total = hn::MulAdd(minimum, scaled_sum, total);
 }
 
-template <size_t kRows, WeightFormat kFormat>
+template <size_t kRows, WeightFormat kFormat, bool kAhead>
 HWY_INLINE void MultiplyBlockTile(const PanelProduct& p, size_t row, size_t column) {
   constexpr bool kNibbles = kFormat != WeightFormat::kQ8_0;
   constexpr bool kMinimum = kFormat == WeightFormat::kQ4_1 || kFormat == WeightFormat::kQ4_K;
@@ -212,15 +212,16 @@ HWY_INLINE void MultiplyBlockTile(const PanelProduct& p, size_t row, size_t colu
   const uint8_t* x = p.x + row * p.x_stride;
   const uint8_t* block = p.panel;
   const uint8_t* super = nullptr;
+  const size_t ahead = PanelBytes(kFormat, p.depth) + row / kRows % 4 * 64;
   V total[kRows][kVectors];
-#pragma GCC unroll 16
-  for (size_t r = 0; r < kRows; ++r) {
-    for (size_t v = 0; v < kVectors; ++v) total[r][v] = hn::Zero(D());
-  }
+  ZeroSums(total);
   for (size_t b = 0; b < layout.blocks; ++b, block += PackedBlockBytes(kFormat)) {
     if (kFormat == WeightFormat::kQ4_K && b % kSuperBlocks == 0) {
       super = block;
       block += kPanelColumns * 4;
+    }
+    if constexpr (kAhead) {
+      for (size_t at = 0; at < kWeightBytes; at += 256) FetchToSecondLevel(block + ahead + at);
     }
     VI sum[kRows][kVectors];
     StartSums<kRows, kOffset>(x + layout.starts + b * 4, p.x_stride, sum);
@@ -244,13 +245,19 @@ HWY_INLINE void MultiplyBlockTile(const PanelProduct& p, size_t row, size_t colu
   for (size_t r = 0; r < kRows; ++r) StoreColumns(p, row + r, column, total[r]);
 }
 
-template <WeightFormat kFormat>
-void MultiplyBlockPanel(const PanelProduct& p) {
+template <WeightFormat kFormat, bool kAhead>
+HWY_INLINE void MultiplyBlockTiles(const PanelProduct& p) {
   for (size_t column = 0; column < p.columns; column += kTileColumns) {
     ForEachRowTile<kBlockRows>(p.rows, [&]<size_t kRows>(Rows<kRows>, size_t row) {
-      MultiplyBlockTile<kRows, kFormat>(p, row, column);
+      MultiplyBlockTile<kRows, kFormat, kAhead>(p, row, column);
     });
   }
+}
+
+template <WeightFormat kFormat>
+void MultiplyBlockPanel(const PanelProduct& p) {
+  if (p.rows >= kRowsToFetch) return MultiplyBlockTiles<kFormat, true>(p);
+  MultiplyBlockTiles<kFormat, false>(p);
 }
 
 }  // namespace

@@ -35,8 +35,8 @@ void MultiplyPanel(const PanelProduct& p) {
 }  // namespace
 
 Kernels Table(const char* name) {
-  return {name,    InputFormatOf, PrepareRow,   MultiplyPanel, Attend,
-          RmsNorm, LayerNorm,     SiluMultiply, Gelu};
+  return {name,   InputFormatOf, PrepareRow, RoundRow,     MultiplyPanel,
+          Attend, RmsNorm,       LayerNorm,  SiluMultiply, Gelu};
 }
 
 }  // namespace REPRISE_KERNELS_NAME

@@ -69,6 +69,8 @@ struct Kernels {
   InputFormat (*input_format)(WeightFormat);
   // Writes one row of `depth` floats as a record of InputRowBytes() bytes.
   void (*prepare_row)(InputFormat, const float* x, size_t depth, uint8_t* out);
+  // Rounds a row of `size` floats to the KV dtype.
+  void (*round_row)(Dtype, const float* x, size_t size, uint8_t* out);
   void (*multiply_panel)(const PanelProduct&);
   void (*attend)(const AttentionTile&);
   // One row of `size` floats; x and y may be the same.

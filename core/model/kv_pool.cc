@@ -1,17 +1,45 @@
 #include "core/model/kv_pool.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <limits>
-
-#include "core/model/small_floats.h"
 
 namespace reprise {
 namespace {
 
 constexpr size_t kReadPast = 64;
 constexpr int kBfloat16Step = 2;
+
+// Writes values of one slot of a step of two, which lies in half `half` of each pair.
+void StoreHalves(const uint16_t* row, int size, int half, uint16_t* pairs) {
+  const uint32_t keep = half == 0 ? 0xffff0000u : 0xffffu;
+  for (int i = 0; i < size; ++i) {
+    uint32_t pair;
+    std::memcpy(&pair, pairs + 2 * i, sizeof(pair));
+    pair = (pair & keep) | (uint32_t{row[i]} << (16 * half));
+    std::memcpy(pairs + 2 * i, &pair, sizeof(pair));
+  }
+}
+
+// Writes `row` [head_dim] into slot `slot` of a head whose steps hold one value.
+template <typename Word>
+void StoreSingles(const Word* row, int size, bool value, int slot, Word* to) {
+  if (value) {
+    std::copy_n(row, size, to + int64_t{slot} * size);
+    return;
+  }
+  for (int i = 0; i < size; ++i) to[i * kBlockTokens + slot] = row[i];
+}
+
+// The same where they hold two.
+void StorePairs(const uint16_t* row, int size, bool value, int slot, uint16_t* to) {
+  if (value) return StoreHalves(row, size, slot % 2, to + slot / 2 * size * 2);
+  uint16_t* first = to + slot * 2;
+  for (int i = 0; i + 1 < size; i += 2) {
+    std::memcpy(first + i * kBlockTokens, row + i, 2 * sizeof(uint16_t));
+  }
+  if (size % 2 != 0) first[(size - 1) * kBlockTokens] = row[size - 1];
+}
 
 }  // namespace
 
@@ -31,38 +59,22 @@ KvPool::KvPool(const ModelConfig& config, Dtype dtype, int64_t max_bytes)
   std::memset(data_.get(), 0, static_cast<size_t>(num_blocks_ * block_bytes_));
 }
 
-// Writes `row` [head_dim] into slot `slot` of a head.
-template <int kStep, typename Word>
-void KvPool::StoreHead(const Word* row, bool value, int slot, Word* to) const {
-  if (value) {
-    Word* first = to + slot / kStep * head_dim_ * kStep + slot % kStep;
-    for (int i = 0; i < head_dim_; ++i) first[i * kStep] = row[i];
-    return;
-  }
-  Word* first = to + slot * kStep;
-  const int whole = head_dim_ / kStep * kStep;
-  for (int i = 0; i < whole; i += kStep) {
-    std::memcpy(first + i * kBlockTokens, row + i, kStep * sizeof(Word));
-  }
-  std::copy_n(row + whole, head_dim_ - whole, first + whole * kBlockTokens);
-}
-
-void KvPool::StoreRow(BlockId block, int layer, bool value, int slot, const float* row) {
-  std::array<uint16_t, kMaxHeadDim> rounded;
+void KvPool::StoreRow(BlockId block, int layer, bool value, int slot, const uint8_t* row) {
   for (int head = 0; head < kv_heads_; ++head) {
     uint8_t* to = data_.get() + block * block_bytes_ + HeadOffset(layer, value, head);
-    const float* from = row + int64_t{head} * head_dim_;
-    if (dtype_ == Dtype::kFloat32) {
-      StoreHead<1>(from, value, slot, reinterpret_cast<float*>(to));
-      continue;
-    }
-    auto* words = reinterpret_cast<uint16_t*>(to);
-    if (dtype_ == Dtype::kBfloat16) {
-      for (int i = 0; i < head_dim_; ++i) rounded[i] = ToBfloat16(from[i]);
-      StoreHead<kBfloat16Step>(rounded.data(), value, slot, words);
-    } else {
-      for (int i = 0; i < head_dim_; ++i) rounded[i] = ToFloat16(from[i]);
-      StoreHead<1>(rounded.data(), value, slot, words);
+    const uint8_t* from = row + int64_t{head} * head_dim_ * DtypeBytes(dtype_);
+    const auto* halves = reinterpret_cast<const uint16_t*>(from);
+    switch (dtype_) {
+      case Dtype::kFloat32:
+        StoreSingles(reinterpret_cast<const float*>(from), head_dim_, value, slot,
+                     reinterpret_cast<float*>(to));
+        break;
+      case Dtype::kFloat16:
+        StoreSingles(halves, head_dim_, value, slot, reinterpret_cast<uint16_t*>(to));
+        break;
+      case Dtype::kBfloat16:
+        StorePairs(halves, head_dim_, value, slot, reinterpret_cast<uint16_t*>(to));
+        break;
     }
   }
 }

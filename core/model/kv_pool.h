@@ -37,8 +37,8 @@ class KvPool {
     return data_.get() + block * block_bytes_ + HeadOffset(layer, value, kv_head);
   }
 
-  // Rounds `row` [kv_heads * head_dim] into slot `slot`.
-  void StoreRow(BlockId block, int layer, bool value, int slot, const float* row);
+  // Puts `row` [kv_heads * head_dim], already in the KV dtype, into slot `slot`.
+  void StoreRow(BlockId block, int layer, bool value, int slot, const uint8_t* row);
 
   // Copies the first `tokens` slots of every head and zeroes the others; both blocks may
   // be the same.
@@ -49,8 +49,6 @@ class KvPool {
     return layer * kv_heads_ * (key_bytes_ + value_bytes_) +
            (value ? kv_heads_ * key_bytes_ + kv_head * value_bytes_ : kv_head * key_bytes_);
   }
-  template <int kStep, typename Word>
-  void StoreHead(const Word* row, bool value, int slot, Word* to) const;
   template <typename Word>
   void CopyHead(const Word* from, bool value, int tokens, Word* to) const;
 

@@ -9,8 +9,34 @@
 namespace reprise {
 namespace {
 
+// Rows that take a layer together: enough to use what is read of the weights, few enough for
+// their activations to stay in cache; in whole tiles of products (12) and blocks of KV (16).
+constexpr size_t kChunkRows = 96;
+
 size_t QSize(const ModelConfig& c) { return size_t(c.num_heads) * c.head_dim; }
 size_t KvSize(const ModelConfig& c) { return size_t(c.num_kv_heads) * c.head_dim; }
+
+// The pass in chunks of at most kChunkRows. Those of one sequence are in order, so that a
+// layer may run them one after another.
+std::vector<Pass> SplitRows(const Pass& pass) {
+  std::vector<Pass> chunks;
+  for (const PassSequence& sequence : pass.sequences) {
+    for (size_t row = 0; row < sequence.rows;) {
+      if (chunks.empty() || chunks.back().positions.size() == kChunkRows) {
+        chunks.emplace_back().first_row = sequence.first_row + row;
+      }
+      Pass& chunk = chunks.back();
+      const size_t first = chunk.positions.size();
+      const size_t rows = std::min(kChunkRows - first, sequence.rows - row);
+      chunk.sequences.push_back(
+          {first, rows, sequence.first_position + static_cast<int32_t>(row), sequence.blocks});
+      const auto positions = pass.positions.begin() + sequence.first_row + row;
+      chunk.positions.insert(chunk.positions.end(), positions, positions + rows);
+      row += rows;
+    }
+  }
+  return chunks;
+}
 
 }  // namespace
 
@@ -31,11 +57,12 @@ void Transformer::Reserve(size_t rows, int32_t last_position) {
   if (local_rotary_) local_rotary_->Reserve(last_position + 1);
   if (rows > reserved_rows_) {
     reserved_rows_ = rows;
+    const size_t chunk = std::min(rows, kChunkRows);
     x_ = MakeAligned<float>(rows * config_.hidden_size);
     normed_ = MakeAligned<float>(rows * config_.hidden_size);
-    qkv_ = MakeAligned<float>(rows * (QSize(config_) + 2 * KvSize(config_)));
-    attended_ = MakeAligned<float>(rows * QSize(config_));
-    up_ = MakeAligned<float>(rows * layers_[0].up.features());
+    qkv_ = MakeAligned<float>(chunk * (QSize(config_) + 2 * KvSize(config_)));
+    attended_ = MakeAligned<float>(chunk * QSize(config_));
+    up_ = MakeAligned<float>(chunk * layers_[0].up.features());
   }
   const size_t group = config_.num_heads / config_.num_kv_heads;
   const size_t needed = AttentionScratchFloats(group, config_.head_dim, last_position);
@@ -48,7 +75,7 @@ void Transformer::Embed(const Pass& pass) {
   const size_t hidden = config_.hidden_size;
   const auto scale = static_cast<float>(config_.embedding_scale);
   pool_.ParallelFor(pass.tokens.size(), [&](size_t row, int) {
-    float* x = x_.get() + row * hidden;
+    float* x = Residual(row);
     token_embedding_.parts()[0].GetRow(pass.tokens[row], x);
     if (scale != 1.0f) {
       for (size_t i = 0; i < hidden; ++i) x[i] *= scale;
@@ -86,24 +113,26 @@ void Transformer::MultiplyRows(const Linear& linear, const InputRows& x, const R
   input_.Multiply(linear, y, accumulate);
 }
 
-void Transformer::MultiplyNormed(const Norm& norm, const Linear& linear, size_t rows, float* y) {
+void Transformer::MultiplyNormed(const Norm& norm, const Linear& linear, const Pass& chunk,
+                                 float* y) {
   const size_t hidden = config_.hidden_size;
   const auto apply = [&](size_t row) {
-    ApplyNorm(norm, x_.get() + row * hidden, normed_.get() + row * hidden);
+    ApplyNorm(norm, Residual(chunk.first_row + row), normed_.get() + row * hidden);
   };
-  MultiplyRows(linear, {normed_.get(), hidden, rows}, apply, y, /*accumulate=*/false);
+  MultiplyRows(linear, {normed_.get(), hidden, chunk.positions.size(), chunk.first_row}, apply, y,
+               /*accumulate=*/false);
 }
 
-// Adds norm(linear(x)), or linear(x) for an empty norm, to the residual stream x_.
+// Adds norm(linear(x)), or linear(x) for an empty norm, to the residual stream.
 template <typename RowTask>
 void Transformer::AddToResidual(const Linear& linear, const Norm& norm, const InputRows& x,
                                 const RowTask& before) {
-  if (norm.empty()) return MultiplyRows(linear, x, before, x_.get(), /*accumulate=*/true);
+  if (norm.empty()) return MultiplyRows(linear, x, before, Residual(x.first_row), true);
   const size_t hidden = config_.hidden_size;
   MultiplyRows(linear, x, before, normed_.get(), /*accumulate=*/false);
   pool_.ParallelFor(x.rows, [&](size_t row, int) {
     float* added = normed_.get() + row * hidden;
-    float* to = x_.get() + row * hidden;
+    float* to = Residual(x.first_row + row);
     ApplyNorm(norm, added, added);
     for (size_t i = 0; i < hidden; ++i) to[i] += added[i];
   });
@@ -126,17 +155,21 @@ void Transformer::StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv
   const size_t q_size = QSize(config_), kv_size = KvSize(config_);
   float* q = qkv_.get() + row * (q_size + 2 * kv_size);
   RotateHeads(layer, q, slot.position);
-  kv.StoreRow(slot.block, layer, false, slot.position % kBlockTokens, q + q_size);
-  kv.StoreRow(slot.block, layer, true, slot.position % kBlockTokens, q + q_size + kv_size);
+  // What the row attends to is written here only later.
+  auto* rounded = reinterpret_cast<uint8_t*>(attended_.get() + row * q_size);
+  for (const bool value : {false, true}) {
+    kernels_.round_row(kv.dtype(), q + q_size + (value ? kv_size : 0), kv_size, rounded);
+    kv.StoreRow(slot.block, layer, value, slot.position % kBlockTokens, rounded);
+  }
 }
 
 // Rows of one block are stored by one thread, since slots share words of memory.
-void Transformer::StoreKv(int layer, const Pass& pass, KvPool& kv) {
+void Transformer::StoreKv(int layer, const Pass& chunk, KvPool& kv) {
   std::vector<KvSlot> slots;       // [rows]
   std::vector<size_t> first_rows;  // of each run within a block
-  for (const PassSequence& sequence : pass.sequences) {
+  for (const PassSequence& sequence : chunk.sequences) {
     for (size_t i = 0; i < sequence.rows; ++i) {
-      const int32_t position = pass.positions[slots.size()];
+      const int32_t position = chunk.positions[slots.size()];
       if (i == 0 || position % kBlockTokens == 0) first_rows.push_back(slots.size());
       slots.push_back({sequence.blocks[position / kBlockTokens], position});
     }
@@ -149,7 +182,7 @@ void Transformer::StoreKv(int layer, const Pass& pass, KvPool& kv) {
   });
 }
 
-void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
+void Transformer::AttendAll(int layer, const Pass& chunk, const KvPool& kv) {
   struct Task {
     const PassSequence* sequence;
     size_t first;  // row within the sequence
@@ -158,7 +191,7 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
   std::vector<Task> tasks;
   const size_t group = config_.num_heads / config_.num_kv_heads;
   const size_t tile_rows = AttentionRows(group);
-  for (const PassSequence& sequence : pass.sequences) {
+  for (const PassSequence& sequence : chunk.sequences) {
     for (size_t first = 0; first < sequence.rows; first += tile_rows) {
       for (int head = 0; head < config_.num_kv_heads; ++head) {
         tasks.push_back({&sequence, first, head});
@@ -198,21 +231,21 @@ void Transformer::AttendAll(int layer, const Pass& pass, const KvPool& kv) {
   });
 }
 
-void Transformer::Attention(int layer, const Pass& pass, KvPool& kv) {
+void Transformer::Attention(int layer, const Pass& chunk, KvPool& kv) {
   const Layer& weights = layers_[layer];
-  const size_t rows = pass.tokens.size();
-  MultiplyNormed(weights.attention_norm, weights.qkv, rows, qkv_.get());
-  StoreKv(layer, pass, kv);
-  AttendAll(layer, pass, kv);
+  MultiplyNormed(weights.attention_norm, weights.qkv, chunk, qkv_.get());
+  StoreKv(layer, chunk, kv);
+  AttendAll(layer, chunk, kv);
+  const size_t rows = chunk.positions.size();
   AddToResidual(weights.attention_output, weights.attention_post_norm,
-                {attended_.get(), QSize(config_), rows}, [](size_t) {});
+                {attended_.get(), QSize(config_), rows, chunk.first_row}, [](size_t) {});
 }
 
-void Transformer::Mlp(const Layer& layer, size_t rows) {
+void Transformer::Mlp(const Layer& layer, const Pass& chunk) {
   using Activation = LayerTraits::Activation;
   const size_t size = config_.intermediate_size;
   const size_t stride = layer.up.features();
-  MultiplyNormed(layer.mlp_norm, layer.up, rows, up_.get());
+  MultiplyNormed(layer.mlp_norm, layer.up, chunk, up_.get());
   const auto activate = [&](size_t row) {
     float* gate = up_.get() + row * stride;
     const float* up = gate + size;
@@ -223,26 +256,29 @@ void Transformer::Mlp(const Layer& layer, size_t rows) {
     if (traits_.activation == Activation::kGelu) return;
     for (size_t i = 0; i < size; ++i) gate[i] *= up[i];
   };
-  AddToResidual(layer.down, layer.mlp_post_norm, {up_.get(), stride, rows}, activate);
+  AddToResidual(layer.down, layer.mlp_post_norm,
+                {up_.get(), stride, chunk.positions.size(), chunk.first_row}, activate);
 }
 
 void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logits) {
-  const size_t rows = pass.tokens.size();
   const size_t hidden = config_.hidden_size;
-  Reserve(rows, *std::max_element(pass.positions.begin(), pass.positions.end()));
+  Reserve(pass.tokens.size(), *std::max_element(pass.positions.begin(), pass.positions.end()));
   Embed(pass);
+  const std::vector<Pass> chunks = SplitRows(pass);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    Attention(static_cast<int>(i), pass, kv);
-    Mlp(layers_[i], rows);
+    for (const Pass& chunk : chunks) {
+      Attention(static_cast<int>(i), chunk, kv);
+      Mlp(layers_[i], chunk);
+    }
   }
   logits.resize(pass.logit_rows.size() * config_.vocabulary_size);
   if (logits.empty()) return;
   // normed_ collects the wanted rows one after another.
   const auto apply = [&](size_t row) {
-    ApplyNorm(final_norm_, x_.get() + pass.logit_rows[row] * hidden, normed_.get() + row * hidden);
+    ApplyNorm(final_norm_, Residual(pass.logit_rows[row]), normed_.get() + row * hidden);
   };
   MultiplyRows(lm_head_ ? *lm_head_ : token_embedding_,
-               {normed_.get(), hidden, pass.logit_rows.size()}, apply, logits.data(),
+               {normed_.get(), hidden, pass.logit_rows.size(), 0}, apply, logits.data(),
                /*accumulate=*/false);
 }
 

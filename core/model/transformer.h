@@ -46,6 +46,7 @@ struct PassSequence {
 };
 
 struct Pass {
+  size_t first_row = 0;            // in the residual stream; of a chunk
   std::vector<TokenId> tokens;     // [rows]
   std::vector<int32_t> positions;  // [rows]
   std::vector<PassSequence> sequences;
@@ -76,6 +77,7 @@ class Transformer {
   struct InputRows {
     const float* x;  // [rows][stride]
     size_t stride, rows;
+    size_t first_row;  // in the residual stream
   };
   Transformer(const ModelConfig& config, const Kernels& kernels, ThreadPool& pool);
 
@@ -84,23 +86,24 @@ class Transformer {
   void Embed(const Pass& pass);
   const RotaryTable* Rotary(int layer) const;
   void ApplyNorm(const Norm& norm, const float* x, float* y) const;
-  void MultiplyNormed(const Norm& norm, const Linear& linear, size_t rows, float* y);
+  float* Residual(size_t row) const { return x_.get() + row * config_.hidden_size; }
+  void MultiplyNormed(const Norm& norm, const Linear& linear, const Pass& chunk, float* y);
   template <typename RowTask>
   void MultiplyRows(const Linear& linear, const InputRows& x, const RowTask& before, float* y,
                     bool accumulate);
   template <typename RowTask>
   void AddToResidual(const Linear& linear, const Norm& norm, const InputRows& x,
                      const RowTask& before);
-  void Attention(int layer, const Pass& pass, KvPool& kv);
+  void Attention(int layer, const Pass& chunk, KvPool& kv);
   void RotateHeads(int layer, float* qk, int32_t position) const;
   struct KvSlot {
     BlockId block;
     int32_t position;
   };
   void StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv);
-  void StoreKv(int layer, const Pass& pass, KvPool& kv);
-  void AttendAll(int layer, const Pass& pass, const KvPool& kv);
-  void Mlp(const Layer& layer, size_t rows);
+  void StoreKv(int layer, const Pass& chunk, KvPool& kv);
+  void AttendAll(int layer, const Pass& chunk, const KvPool& kv);
+  void Mlp(const Layer& layer, const Pass& chunk);
   void Reserve(size_t rows, int32_t last_position);
 
   ModelConfig config_;
@@ -115,7 +118,7 @@ class Transformer {
   std::vector<Layer> layers_;
   Norm final_norm_;
 
-  // Activations of the pass at hand, [rows][...].
+  // The residual stream of the pass at hand and the other activations of a chunk, [rows][...].
   size_t reserved_rows_ = 0;
   AlignedArray<float> x_, normed_, qkv_, attended_, up_;
   ProductInput input_;

@@ -3,8 +3,6 @@
 #pragma once
 
 #include <hwy/highway.h>
-// Highway's maths must see the target chosen above.
-#include <hwy/contrib/math/math-inl.h>
 
 #include <cmath>
 #include <cstring>
@@ -59,17 +57,22 @@ HWY_INLINE void ForEachRowTile(size_t rows, const Tile& tile) {
   if (row < rows) tile(Rows<1>(), row);
 }
 
+// The first `count` floats; the lanes past them are zero.
+HWY_INLINE V LoadFirst(const float* from, size_t count) {
+  const D d;
+  if (count == kLanes) return hn::LoadU(d, from);
+  alignas(64) float lanes[kLanes] = {};
+  std::memcpy(lanes, from, count * sizeof(float));
+  return hn::Load(d, lanes);
+}
+
 // Calls `body` with each vector of `size` floats; the tail is padded with zeros
 // so that it takes the same instructions as the rest.
 template <typename Body>
 HWY_INLINE void ForEachVector(const float* x, size_t size, Body body) {
-  const D d;
   size_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) body(hn::LoadU(d, x + i), i, kLanes);
-  if (i == size) return;
-  alignas(64) float tail[kLanes] = {};
-  std::memcpy(tail, x + i, (size - i) * sizeof(float));
-  body(hn::Load(d, tail), i, size - i);
+  for (; i + kLanes <= size; i += kLanes) body(hn::LoadU(D(), x + i), i, kLanes);
+  if (i < size) body(LoadFirst(x + i, size - i), i, size - i);
 }
 
 HWY_INLINE void StoreFirst(V value, float* to, size_t count) {

@@ -33,8 +33,12 @@ std::vector<float> Row(int layer, bool value, int slot) {
 void FillSlots(KvPool& pool, BlockId block, int slots) {
   for (int layer = 0; layer < 3; ++layer) {
     for (int slot = 0; slot < slots; ++slot) {
-      pool.StoreRow(block, layer, false, slot, Row(layer, false, slot).data());
-      pool.StoreRow(block, layer, true, slot, Row(layer, true, slot).data());
+      for (const bool value : {false, true}) {
+        const std::vector<float> row = Row(layer, value, slot);
+        std::vector<uint8_t> rounded(row.size() * sizeof(float));
+        SelectKernels("")->round_row(pool.dtype(), row.data(), row.size(), rounded.data());
+        pool.StoreRow(block, layer, value, slot, rounded.data());
+      }
     }
   }
 }
