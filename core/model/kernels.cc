@@ -22,8 +22,6 @@ Kernels Table(const char* name);
 
 namespace {
 
-constexpr size_t kTileQueries = 48;
-
 bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -52,7 +50,7 @@ const Kernels* SelectKernels(const char* name) {
   return wanted(portable) ? &portable : nullptr;
 }
 
-size_t AttentionRows(size_t group) { return std::max<size_t>(1, kTileQueries / group); }
+size_t AttentionRows(size_t group) { return std::max<size_t>(1, kAttentionQueries / group); }
 
 size_t AttentionScratchFloats(size_t group, size_t head_dim, int32_t last_position) {
   const auto padded = [](size_t size) {

@@ -34,17 +34,19 @@ struct PanelProduct {
   bool accumulate = false;  // y += instead of y =
 };
 
-// Attention of consecutive rows of one sequence, for the query heads that share
-// one KV head. At most AttentionRows(group) rows.
+// Attention of consecutive rows of one sequence, for the query heads that share one KV head,
+// or of one row for several KV heads. At most kAttentionQueries queries, or one row's of one
+// KV head.
 struct AttentionTile {
   const float* q = nullptr;  // [rows][q_stride], at the group's first head
   size_t q_stride = 0;
   size_t rows = 0;
+  size_t heads = 1;  // KV heads, which follow each other; 1 with several rows
   size_t group = 0;  // query heads per KV head
   size_t head_dim = 0;
   int32_t first_position = 0;                  // of row 0; row r sees keys up to first_position + r
   int32_t window = 0;                          // the last so many of them; 0: all
-  const uint8_t* const* key_blocks = nullptr;  // [blocks] -> keys of the head, see kv_pool.h
+  const uint8_t* const* key_blocks = nullptr;  // [blocks] -> keys of the first head, see kv_pool.h
   const uint8_t* const* value_blocks = nullptr;  // likewise
   Dtype kv_dtype = Dtype::kFloat32;
   float scale = 1.0f;
@@ -56,8 +58,11 @@ struct AttentionTile {
 // What rows of scratch are padded to.
 inline constexpr size_t kAttentionPadding = 64;
 
-// Rows of one tile: enough queries to reuse what is read of the keys, few
-// enough to keep their scores in cache.
+// Of one tile: enough to reuse what is read of the keys, few enough to keep their scores in
+// cache.
+inline constexpr size_t kAttentionQueries = 48;
+
+// How many rows, or KV heads of one row, a tile takes.
 size_t AttentionRows(size_t group);
 
 // Floats of scratch for tiles up to `last_position`.

@@ -182,60 +182,67 @@ void Transformer::StoreKv(int layer, const Pass& chunk, KvPool& kv) {
   });
 }
 
-void Transformer::AttendAll(int layer, const Pass& chunk, const KvPool& kv) {
-  struct Task {
-    const PassSequence* sequence;
-    size_t first;  // row within the sequence
-    int kv_head;
-  };
-  std::vector<Task> tasks;
-  const size_t group = config_.num_heads / config_.num_kv_heads;
-  const size_t tile_rows = AttentionRows(group);
+// Tiles of a chunk: runs of rows of one KV head, or runs of KV heads of a single row.
+std::vector<Transformer::AttentionTask> Transformer::SplitAttention(const Pass& chunk) const {
+  const size_t kv_heads = config_.num_kv_heads;
+  const size_t most = AttentionRows(config_.num_heads / kv_heads);
+  // Of single rows: long runs read memory as it lies, several for each thread share the work.
+  const size_t wanted = (chunk.sequences.size() > 1 ? 4 : 1) * pool_.num_threads();
+  const size_t run = std::clamp<size_t>(chunk.sequences.size() * kv_heads / wanted, 1, most);
+  std::vector<AttentionTask> tasks;
   for (const PassSequence& sequence : chunk.sequences) {
-    for (size_t first = 0; first < sequence.rows; first += tile_rows) {
-      for (int head = 0; head < config_.num_kv_heads; ++head) {
-        tasks.push_back({&sequence, first, head});
+    const size_t rows = std::min(most, sequence.rows), heads = rows == 1 ? run : 1;
+    for (size_t first = 0; first < sequence.rows; first += rows) {
+      for (size_t head = 0; head < kv_heads; head += heads) {
+        tasks.push_back({&sequence, first, std::min(rows, sequence.rows - first), head,
+                         std::min(heads, kv_heads - head)});
       }
     }
   }
-  const size_t q_size = QSize(config_);
-  const size_t qkv_size = q_size + 2 * KvSize(config_);
+  return tasks;
+}
+
+void Transformer::AttendTask(int layer, const AttentionTask& task, const KvPool& kv,
+                             float* scratch) {
+  const size_t q_size = QSize(config_), qkv_size = q_size + 2 * KvSize(config_);
   const double scale = config_.attention_scale;
   const double by_head_dim = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-  pool_.ParallelFor(tasks.size(), [&](size_t index, int thread) {
-    const Task& task = tasks[index];
-    AttentionTile tile;
-    tile.rows = std::min(tile_rows, task.sequence->rows - task.first);
-    tile.group = group;
-    tile.head_dim = config_.head_dim;
-    tile.first_position = task.sequence->first_position + static_cast<int32_t>(task.first);
-    tile.kv_dtype = kv.dtype();
-    tile.window = config_.window(layer);
-    tile.scale = static_cast<float>(scale > 0 ? scale : by_head_dim);
-    tile.scratch = scratch_[thread].get();
-    const size_t row = task.sequence->first_row + task.first;
-    const size_t column = task.kv_head * group * config_.head_dim;
-    tile.q = qkv_.get() + row * qkv_size + column;
-    tile.q_stride = qkv_size;
-    tile.out = attended_.get() + row * q_size + column;
-    tile.out_stride = q_size;
-    std::vector<const uint8_t*> keys, values;
-    const size_t blocks = (tile.first_position + tile.rows + kBlockTokens - 1) / kBlockTokens;
-    for (size_t b = 0; b < blocks; ++b) {
-      keys.push_back(kv.Head(task.sequence->blocks[b], layer, false, task.kv_head));
-      values.push_back(kv.Head(task.sequence->blocks[b], layer, true, task.kv_head));
-    }
-    tile.key_blocks = keys.data();
-    tile.value_blocks = values.data();
-    kernels_.attend(tile);
-  });
+  AttentionTile tile;
+  tile.rows = task.rows;
+  tile.heads = task.heads;
+  tile.group = config_.num_heads / config_.num_kv_heads;
+  tile.head_dim = config_.head_dim;
+  tile.first_position = task.sequence->first_position + static_cast<int32_t>(task.first_row);
+  tile.kv_dtype = kv.dtype();
+  tile.window = config_.window(layer);
+  tile.scale = static_cast<float>(scale > 0 ? scale : by_head_dim);
+  tile.scratch = scratch;
+  const size_t row = task.sequence->first_row + task.first_row;
+  const size_t column = task.first_head * tile.group * tile.head_dim;
+  tile.q = qkv_.get() + row * qkv_size + column;
+  tile.q_stride = qkv_size;
+  tile.out = attended_.get() + row * q_size + column;
+  tile.out_stride = q_size;
+  std::vector<const uint8_t*> keys, values;
+  const size_t blocks = (tile.first_position + tile.rows + kBlockTokens - 1) / kBlockTokens;
+  const auto head = static_cast<int>(task.first_head);
+  for (size_t b = 0; b < blocks; ++b) {
+    keys.push_back(kv.Head(task.sequence->blocks[b], layer, false, head));
+    values.push_back(kv.Head(task.sequence->blocks[b], layer, true, head));
+  }
+  tile.key_blocks = keys.data();
+  tile.value_blocks = values.data();
+  kernels_.attend(tile);
 }
 
 void Transformer::Attention(int layer, const Pass& chunk, KvPool& kv) {
   const Layer& weights = layers_[layer];
   MultiplyNormed(weights.attention_norm, weights.qkv, chunk, qkv_.get());
   StoreKv(layer, chunk, kv);
-  AttendAll(layer, chunk, kv);
+  const std::vector<AttentionTask> tasks = SplitAttention(chunk);
+  pool_.ParallelFor(tasks.size(), [&](size_t task, int thread) {
+    AttendTask(layer, tasks[task], kv, scratch_[thread].get());
+  });
   const size_t rows = chunk.positions.size();
   AddToResidual(weights.attention_output, weights.attention_post_norm,
                 {attended_.get(), QSize(config_), rows, chunk.first_row}, [](size_t) {});

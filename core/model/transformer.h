@@ -102,7 +102,13 @@ class Transformer {
   };
   void StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv);
   void StoreKv(int layer, const Pass& chunk, KvPool& kv);
-  void AttendAll(int layer, const Pass& chunk, const KvPool& kv);
+  struct AttentionTask {
+    const PassSequence* sequence;
+    size_t first_row, rows;  // within the sequence
+    size_t first_head, heads;
+  };
+  std::vector<AttentionTask> SplitAttention(const Pass& chunk) const;
+  void AttendTask(int layer, const AttentionTask& task, const KvPool& kv, float* scratch);
   void Mlp(const Layer& layer, const Pass& chunk);
   void Reserve(size_t rows, int32_t last_position);
 
