@@ -5,10 +5,15 @@
 namespace reprise {
 namespace {
 
-// Rows whose records fit the second-level cache beside a panel, in whole row tiles.
-size_t RowsPerTask(size_t record_bytes) {
-  constexpr size_t kCacheBytes = 384 << 10, kTile = 12;
-  return std::clamp<size_t>(kCacheBytes / record_bytes / kTile, 2, 24) * kTile;
+// Rows of one task, in whole row tiles. With many rows each thread has its own, so that
+// activations stay in its cache; with few, threads share the panels, so that the weights are
+// read once. Records of a task fit the second-level cache beside a panel.
+size_t RowsPerTask(size_t rows, size_t record_bytes, int threads) {
+  constexpr size_t kCacheBytes = 448 << 10, kTile = 12, kManyRows = 48;
+  const size_t share = rows >= kManyRows * threads ? (rows + threads - 1) / threads : rows;
+  const size_t most = std::max<size_t>(kCacheBytes / record_bytes / kTile, 2) * kTile;
+  const size_t tasks = (share + most - 1) / most;
+  return (share + tasks * kTile - 1) / (tasks * kTile) * kTile;
 }
 
 // Panels are handed out in this many runs. With few rows a panel takes less than a
@@ -64,7 +69,7 @@ void ProductInput::Multiply(const Linear& linear, float* y, bool accumulate) con
   size_t first = 0;  // feature of the part
   for (const PackedMatrix& part : linear.parts()) {
     const Records& records = records_[static_cast<int>(kernels_.input_format(part.format()))];
-    const size_t chunk = RowsPerTask(records.stride);
+    const size_t chunk = RowsPerTask(rows_, records.stride, pool_.num_threads());
     const size_t chunks = (rows_ + chunk - 1) / chunk;
     const size_t runs = PanelRuns(part.panels(), rows_, pool_.num_threads());
     // Panels go round fastest: a chunk of rows stays in cache while weights stream past it.

@@ -127,8 +127,23 @@ std::unique_ptr<void, AlignedDelete> AllocateAligned(size_t bytes) {
   return {data, AlignedDelete{}};
 }
 
+std::shared_ptr<uint8_t> WeightArena::Allocate(size_t bytes) {
+  constexpr size_t kMappingBytes = size_t{64} << 20;
+  bytes = RoundUp(bytes, kAlignment);
+  if (bytes > free_bytes_) {
+    free_bytes_ = RoundUp(std::max(bytes, kMappingBytes), kHugePage);
+    AlignedArray<uint8_t> mapping = MakeAligned<uint8_t>(free_bytes_);
+    free_ = mapping.get();
+    mapping_ = std::move(mapping);
+  }
+  std::shared_ptr<uint8_t> piece(mapping_, free_);
+  free_ += bytes;
+  free_bytes_ -= bytes;
+  return piece;
+}
+
 PackedMatrix PackedMatrix::Pack(absl::Span<const WeightTensor* const> tensors, WeightFormat format,
-                                ThreadPool& pool) {
+                                WeightArena& arena, ThreadPool& pool) {
   PackedMatrix matrix;
   std::vector<StoredRow> rows;
   for (const WeightTensor* tensor : tensors) {
@@ -138,7 +153,7 @@ PackedMatrix PackedMatrix::Pack(absl::Span<const WeightTensor* const> tensors, W
   matrix.depth_ = static_cast<size_t>(tensors[0]->columns());
   matrix.format_ = format;
   matrix.panel_bytes_ = PanelBytes(format, matrix.depth_);
-  matrix.data_ = MakeAligned<uint8_t>(matrix.bytes());
+  matrix.data_ = arena.Allocate(matrix.bytes());
   rows.resize(matrix.panels() * kPanelColumns);
   pool.ParallelFor(matrix.panels(), [&](size_t index, int) {
     const auto part = absl::MakeConstSpan(rows).subspan(index * kPanelColumns, kPanelColumns);

@@ -32,12 +32,27 @@ AlignedArray<T> MakeAligned(size_t count) {
   return AlignedArray<T>(static_cast<T*>(data.release()), free);
 }
 
+// Memory that the matrices of a model share, so that small ones lie in huge pages too. A
+// mapping goes back to the system with the last matrix in it.
+//
+// Threading  used by one thread.
+class WeightArena {
+ public:
+  // `bytes` zeroed bytes on a 64-byte boundary.
+  std::shared_ptr<uint8_t> Allocate(size_t bytes);
+
+ private:
+  std::shared_ptr<uint8_t[]> mapping_;
+  size_t free_bytes_ = 0;  // the last ones of it
+  uint8_t* free_ = nullptr;
+};
+
 class PackedMatrix {
  public:
   // The rows of all `tensors`, which have the same number of columns, in order.
   // A block format is that of every tensor's storage.
   static PackedMatrix Pack(absl::Span<const WeightTensor* const> tensors, WeightFormat format,
-                           ThreadPool& pool);
+                           WeightArena& arena, ThreadPool& pool);
 
   size_t features() const { return features_; }
   size_t depth() const { return depth_; }
@@ -56,7 +71,7 @@ class PackedMatrix {
   size_t depth_ = 0;
   size_t panel_bytes_ = 0;
   WeightFormat format_ = WeightFormat::kFp32;
-  AlignedArray<uint8_t> data_;
+  std::shared_ptr<uint8_t> data_;
 };
 
 // One stored row of a tensor; a null tensor stands for zeros.

@@ -9,25 +9,26 @@
 namespace reprise {
 namespace {
 
-// Rows that take a layer together: enough to use what is read of the weights, few enough for
-// their activations to stay in cache; in whole tiles of products (12) and blocks of KV (16).
+// Rows of each thread that take a layer together: enough to use what is read of the weights, few
+// enough for their activations to stay in cache; in whole tiles of products (12) and attention
+// (48) and blocks of KV (16).
 constexpr size_t kChunkRows = 96;
 
 size_t QSize(const ModelConfig& c) { return size_t(c.num_heads) * c.head_dim; }
 size_t KvSize(const ModelConfig& c) { return size_t(c.num_kv_heads) * c.head_dim; }
 
-// The pass in chunks of at most kChunkRows. Those of one sequence are in order, so that a
+// The pass in chunks of at most `most` rows. Those of one sequence are in order, so that a
 // layer may run them one after another.
-std::vector<Pass> SplitRows(const Pass& pass) {
+std::vector<Pass> SplitRows(const Pass& pass, size_t most) {
   std::vector<Pass> chunks;
   for (const PassSequence& sequence : pass.sequences) {
     for (size_t row = 0; row < sequence.rows;) {
-      if (chunks.empty() || chunks.back().positions.size() == kChunkRows) {
+      if (chunks.empty() || chunks.back().positions.size() == most) {
         chunks.emplace_back().first_row = sequence.first_row + row;
       }
       Pass& chunk = chunks.back();
       const size_t first = chunk.positions.size();
-      const size_t rows = std::min(kChunkRows - first, sequence.rows - row);
+      const size_t rows = std::min(most - first, sequence.rows - row);
       chunk.sequences.push_back(
           {first, rows, sequence.first_position + static_cast<int32_t>(row), sequence.blocks});
       const auto positions = pass.positions.begin() + sequence.first_row + row;
@@ -57,7 +58,7 @@ void Transformer::Reserve(size_t rows, int32_t last_position) {
   if (local_rotary_) local_rotary_->Reserve(last_position + 1);
   if (rows > reserved_rows_) {
     reserved_rows_ = rows;
-    const size_t chunk = std::min(rows, kChunkRows);
+    const size_t chunk = std::min(rows, kChunkRows * pool_.num_threads());
     x_ = MakeAligned<float>(rows * config_.hidden_size);
     normed_ = MakeAligned<float>(rows * config_.hidden_size);
     qkv_ = MakeAligned<float>(chunk * (QSize(config_) + 2 * KvSize(config_)));
@@ -271,7 +272,7 @@ void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logi
   const size_t hidden = config_.hidden_size;
   Reserve(pass.tokens.size(), *std::max_element(pass.positions.begin(), pass.positions.end()));
   Embed(pass);
-  const std::vector<Pass> chunks = SplitRows(pass);
+  const std::vector<Pass> chunks = SplitRows(pass, kChunkRows * pool_.num_threads());
   for (size_t i = 0; i < layers_.size(); ++i) {
     for (const Pass& chunk : chunks) {
       Attention(static_cast<int>(i), chunk, kv);

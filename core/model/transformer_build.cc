@@ -17,6 +17,7 @@ struct Transformer::Builder {
   const WeightFile& weights;
   WeightChoice choice;
   ThreadPool& pool;
+  WeightArena arena = {};
   const LayerTraits& traits = TraitsOf(config.architecture);
 
   // Stacks matrices of `columns` input features; those stored alike and next to
@@ -27,7 +28,7 @@ struct Transformer::Builder {
     std::vector<const WeightTensor*> run;
     WeightFormat format{};
     const auto finish = [&] {
-      if (!run.empty()) parts.push_back(PackedMatrix::Pack(run, format, pool));
+      if (!run.empty()) parts.push_back(PackedMatrix::Pack(run, format, arena, pool));
       run.clear();
     };
     for (const Rows& matrix : matrices) {

@@ -33,8 +33,9 @@ inline Linear RandomLinear(const FormatCase& format, int64_t features, int64_t d
                                         ? RandomFloats(features * depth, 0.03f)
                                         : RandomBytes(bytes);
   tensor.bytes = ByteView(data);
+  WeightArena arena;
   std::vector<PackedMatrix> parts;
-  parts.push_back(PackedMatrix::Pack({&tensor}, format.format, pool));
+  parts.push_back(PackedMatrix::Pack({&tensor}, format.format, arena, pool));
   return Linear(std::move(parts), {});
 }
 

@@ -28,6 +28,7 @@ class QuantizedTest : public ::testing::TestWithParam<Case> {
     return RandomModelBuilder(Architecture::kLlama, GetParam().storage).Build();
   }
   ThreadPool pool_{1, [] {}};
+  WeightArena arena_;
 };
 
 // Bound on what quantising the input of one product may change: each value is off by
@@ -36,7 +37,7 @@ class QuantizedTest : public ::testing::TestWithParam<Case> {
 TEST_P(QuantizedTest, ProductsAreWithinTheInputsRounding) {
   const LoadedModel model = Model();
   const WeightTensor& tensor = **model.weights->Find("layers.0.mlp.down.weight");
-  const PackedMatrix packed = PackedMatrix::Pack({&tensor}, GetParam().format, pool_);
+  const PackedMatrix packed = PackedMatrix::Pack({&tensor}, GetParam().format, arena_, pool_);
   const size_t depth = packed.depth(), features = packed.features();
   std::vector<float> weights(features * depth), x(depth);
   for (size_t n = 0; n < features; ++n) packed.GetRow(n, weights.data() + n * depth);
@@ -80,7 +81,7 @@ TEST_P(QuantizedTest, ProductsAreWithinTheInputsRounding) {
 TEST_P(QuantizedTest, PackedRowsAreTheDequantisedOnes) {
   const LoadedModel model = Model();
   const WeightTensor& tensor = **model.weights->Find("layers.1.attention.k.weight");
-  const PackedMatrix packed = PackedMatrix::Pack({&tensor}, GetParam().format, pool_);
+  const PackedMatrix packed = PackedMatrix::Pack({&tensor}, GetParam().format, arena_, pool_);
   std::vector<float> expected(packed.depth()), row(packed.depth());
   for (size_t n = 0; n < packed.features(); ++n) {
     DequantizeRows(tensor, static_cast<int64_t>(n), 1, absl::MakeSpan(expected));
