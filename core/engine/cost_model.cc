@@ -9,9 +9,12 @@
 namespace reprise {
 namespace {
 
-constexpr double kSmoothing = 0.1;       // weight of one observation
-constexpr double kMaxCorrection = 20.0;  // one odd observation must not decide for long
-constexpr int32_t kMaxRows = 1 << 20;    // more than any step has
+constexpr double kSmoothing = 0.1;        // weight of one observation
+constexpr double kDecodeSmoothing = 0.3;  // their time grows with every token, and few are plain
+constexpr double kMaxCorrection = 20.0;   // one odd observation must not decide for long
+constexpr double kMaxBeside = 4.0;        // rows beside decoding over rows alone, and the inverse
+constexpr double kTellingRows = 8.0;      // beside decoding; fewer say less of what a row costs
+constexpr int32_t kMaxRows = 1 << 20;     // more than any step has
 constexpr int32_t kShort = 16;
 constexpr int32_t kLong = 96;
 
@@ -79,13 +82,15 @@ void CostModel::ObserveDecode(int32_t rows, absl::Duration actual) {
   const double seconds = absl::ToDoubleSeconds(actual);
   const auto [known, first] = decode_steps_.try_emplace(SizeClass(rows), seconds);
   if (first) return;
-  const double ratio = Bounded(seconds / std::max(known->second, 1e-9));
-  known->second *= 1 + kSmoothing * (ratio - 1);
+  const double ratio = std::clamp(seconds / std::max(known->second, 1e-9), 0.5, 2.0);
+  known->second *= 1 + kDecodeSmoothing * (ratio - 1);
 }
 
 void CostModel::ObservePromptRows(int32_t rows, int32_t cached_tokens, absl::Duration extra) {
-  const double ratio = Bounded(absl::ToDoubleSeconds(extra) / (rows * RowSeconds(cached_tokens)));
-  beside_factor_ += kSmoothing * (ratio - beside_factor_);
+  const double ratio = absl::ToDoubleSeconds(extra) / (rows * RowSeconds(cached_tokens));
+  // The fewer rows, the more of `extra` has other causes: they would leave ever fewer.
+  const double weight = kSmoothing * std::min(1.0, rows / kTellingRows);
+  beside_factor_ += weight * (std::clamp(ratio, 1 / kMaxBeside, kMaxBeside) - beside_factor_);
 }
 
 void CostModel::ObserveLoad(int64_t bytes, absl::Duration actual) {

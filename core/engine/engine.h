@@ -37,8 +37,9 @@ struct EngineOptions {
   int max_running_sequences = 32;  // decoding or prefilling at once
   int max_batch_tokens = 256;      // rows per step
   // How much longer than a step that only decodes one with prompt rows beside may take, by
-  // prediction: bounds how long a prefill holds up decoding streams. One row always runs.
-  int max_decode_slowdown_percent = 100;
+  // prediction: bounds how long a prefill holds up decoding streams. One row always runs, but in
+  // one step of 13, which shows what decoding alone takes.
+  int max_decode_slowdown_percent = 40;
   // Draft rows of one step, of all sequences together; each takes time from all. 0: none.
   int max_step_draft_tokens = 32;
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;

@@ -205,6 +205,7 @@ class EngineImpl final : public Engine {
   DiskCache disk_;
   PromptDirectory prompts_;
   CostModel costs_;
+  int steps_beside_decode_ = 0;       // in a row, with prompt rows
   std::deque<SequencePtr> queued_;    // not taken up yet, or preempted
   std::list<SequencePtr> waiting_;    // embedding or loading
   std::vector<SequencePtr> running_;  // oldest first

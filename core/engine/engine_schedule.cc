@@ -3,6 +3,13 @@
 #include "core/engine/engine_impl.h"
 
 namespace reprise {
+namespace {
+
+// Steps with prompt rows beside decoding ones before one without them shows what decoding
+// alone takes by now; streams grow longer meanwhile.
+constexpr int kStepsBetweenPlainOnes = 12;
+
+}  // namespace
 
 ScheduleSnapshot EngineImpl::TakeSnapshot() const {
   ScheduleSnapshot snapshot;
@@ -20,7 +27,8 @@ ScheduleSnapshot EngineImpl::TakeSnapshot() const {
   }
   const absl::Duration extra =
       costs_.DecodeStep(decoding) * options_.max_decode_slowdown_percent / 100;
-  snapshot.max_prefill_tokens_beside_decode = costs_.PromptRowsWithin(extra, depth);
+  const bool plain = steps_beside_decode_ >= kStepsBetweenPlainOnes;
+  snapshot.max_prefill_tokens_beside_decode = plain ? 0 : costs_.PromptRowsWithin(extra, depth);
   return snapshot;
 }
 
@@ -69,6 +77,7 @@ void EngineImpl::TraceStep(const SchedulePlan& plan, const StepRows& rows, StepT
 
 void EngineImpl::LearnFromStep(const std::vector<SequencePtr>& members, const StepRows& rows,
                                absl::Duration elapsed) {
+  steps_beside_decode_ = rows.prefill > 0 && rows.decode > 0 ? steps_beside_decode_ + 1 : 0;
   if (rows.prefill == 0) {
     costs_.ObserveDecode(rows.decode, elapsed);
   } else if (rows.decode > 0) {

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <iostream>
 #include <mutex>
 #include <random>
@@ -31,8 +32,8 @@ using inference::v1::GenerationSpec;
 
 constexpr int kLongPrompt = 1000;
 constexpr int kShortPrompt = 32;
-constexpr int kStreamTokens = 900;
-constexpr int kMinGaps = 200;  // of each stream alone
+constexpr int kStreamTokens = 6000;  // more than come beside the prefills
+constexpr int kMinGaps = 200;        // of each stream alone
 constexpr int kCancelsAtOnce = 24;
 constexpr int kMaxCancelledPrompt = 400;
 constexpr double kMeanCancelMs = 80;
@@ -67,8 +68,14 @@ class Arrivals {
     const std::lock_guard lock(mutex_);
     times_[stream].push_back(absl::Now());
   }
-  int Fewest() { return Extremes().first; }
-  int Most() { return Extremes().second; }
+  // Of the stream that has fewest.
+  size_t Fewest() {
+    const std::lock_guard lock(mutex_);
+    const auto fewest =
+        std::min_element(times_.begin(), times_.end(),
+                         [](const auto& a, const auto& b) { return a.size() < b.size(); });
+    return fewest->size();
+  }
   // Milliseconds of the gaps that overlap [from, to].
   std::vector<double> Gaps(absl::Time from, absl::Time to) {
     const std::lock_guard lock(mutex_);
@@ -84,16 +91,6 @@ class Arrivals {
   }
 
  private:
-  std::pair<int, int> Extremes() {
-    const std::lock_guard lock(mutex_);
-    std::pair<int, int> extremes = {kStreamTokens, 0};
-    for (const auto& times : times_) {
-      extremes.first = std::min(extremes.first, static_cast<int>(times.size()));
-      extremes.second = std::max(extremes.second, static_cast<int>(times.size()));
-    }
-    return extremes;
-  }
-
   std::mutex mutex_;
   std::vector<std::vector<absl::Time>> times_;  // by stream
 };
@@ -103,29 +100,40 @@ double Quantile(const std::vector<double>& sorted, double q) {
   return sorted[static_cast<size_t>(std::ceil(q * static_cast<double>(sorted.size() - 1)))];
 }
 
-// Streams until it has its tokens; a failure ends the program.
-void Decode(const std::string& address, GenerationSpec spec, int stream, Arrivals& arrivals) {
-  spec.set_max_output_tokens(kStreamTokens);
-  spec.mutable_cache()->set_policy(inference::v1::CACHE_POLICY_BYPASS);
-  Client client({.address = address});
-  const auto reply = client.StreamGenerate(spec, [&](const inference::v1::TokenChunk& chunk) {
-    if (chunk.token_ids_size() > 0) arrivals.Add(stream);
-  });
-  if (!reply.ok()) Fail(reply.status());
+// Streams until `context` is cancelled; any other end ends the program.
+void Decode(const std::string& address, GenerationSpec spec, grpc::ClientContext& context,
+            const std::function<void()>& on_token) {
+  inference::v1::StreamGenerateRequest request;
+  *request.mutable_spec() = std::move(spec);
+  request.mutable_spec()->set_max_output_tokens(kStreamTokens);
+  request.mutable_spec()->mutable_cache()->set_policy(inference::v1::CACHE_POLICY_BYPASS);
+  const auto stub = inference::v1::GenerationService::NewStub(
+      grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const auto reader = stub->StreamGenerate(&context, request);
+  inference::v1::StreamGenerateResponse response;
+  while (reader->Read(&response)) {
+    if (response.chunk().token_ids_size() > 0) on_token();
+  }
+  const grpc::Status status = reader->Finish();
+  if (status.error_code() != grpc::StatusCode::CANCELLED) {
+    Fail(absl::FailedPreconditionError("a stream ended before the prefills beside it did: " +
+                                       status.error_message()));
+  }
 }
 
 void MeasureStall(const std::string& address, int streams, int prefills) {
   const int vocabulary = Vocabulary(address);
   std::mt19937 random(1);
   Arrivals arrivals(streams);
+  std::vector<grpc::ClientContext> contexts(streams);
   std::vector<std::thread> threads;
   for (int i = 0; i < streams; ++i) {
-    threads.emplace_back(Decode, address, RandomSpec(random, vocabulary, kShortPrompt), i,
-                         std::ref(arrivals));
+    threads.emplace_back(Decode, address, RandomSpec(random, vocabulary, kShortPrompt),
+                         std::ref(contexts[i]), [&arrivals, i] { arrivals.Add(i); });
   }
   while (arrivals.Fewest() < 2) absl::SleepFor(absl::Milliseconds(1));
   const absl::Time alone = absl::Now();
-  const int until = arrivals.Fewest() + kMinGaps;
+  const size_t until = arrivals.Fewest() + kMinGaps;
   while (arrivals.Fewest() < until) absl::SleepFor(absl::Milliseconds(1));
   const absl::Time beside = absl::Now();
   Client client({.address = address});
@@ -136,9 +144,7 @@ void MeasureStall(const std::string& address, int streams, int prefills) {
     if (const auto reply = client.Generate(spec); !reply.ok()) Fail(reply.status());
   }
   const absl::Time end = absl::Now();
-  if (arrivals.Most() >= kStreamTokens) {
-    Fail(absl::FailedPreconditionError("a stream ended before the prefills beside it did"));
-  }
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
   for (std::thread& thread : threads) thread.join();
   const std::vector<double> before = arrivals.Gaps(alone, beside);
   const std::vector<double> during = arrivals.Gaps(beside, end);
