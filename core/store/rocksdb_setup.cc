@@ -1,7 +1,9 @@
 #include "core/store/rocksdb_setup.h"
 
+#include <fcntl.h>
 #include <rocksdb/rate_limiter.h>
 #include <rocksdb/table.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -62,13 +64,43 @@ rocksdb::WriteOptions WithoutWal() {
   return options;
 }
 
+namespace {
+
 // RocksDB has no code of its own for a lock that is taken, and a path may say
 // "lock" too: these are how its messages begin.
+constexpr absl::string_view kHeldElsewhere = "IO error: While lock file";
+constexpr absl::string_view kHeldHere = "IO error: lock hold by current process";
+
+// Who holds the lock file, " (pid 7)"; empty where that cannot be known. Not for a lock of
+// this process: closing the file would end it.
+std::string HolderOf(const std::string& lock_path) {
+  const int fd = open(lock_path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return "";
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  const bool known = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0;
+  close(fd);
+  return known ? absl::StrCat(" (pid ", lock.l_pid, ")") : "";
+}
+
+}  // namespace
+
 bool IsHeldByAnother(const rocksdb::Status& status) {
   if (!status.IsIOError()) return false;
   const std::string text = status.ToString();
-  return absl::StartsWith(text, "IO error: While lock file") ||
-         absl::StartsWith(text, "IO error: lock hold by current process");
+  return absl::StartsWith(text, kHeldElsewhere) || absl::StartsWith(text, kHeldHere);
+}
+
+absl::Status FromOpen(const rocksdb::Status& status, const std::string& path) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string text = status.ToString();
+  if (IsHeldByAnother(status)) {
+    const std::string holder =
+        absl::StartsWith(text, kHeldElsewhere) ? HolderOf(path + "/LOCK") : "";
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is in use by another process", holder, ": ", text));
+  }
+  return absl::UnavailableError(absl::StrCat("cannot open ", path, ": ", text));
 }
 
 }  // namespace reprise

@@ -3,6 +3,7 @@
 
 #include <rocksdb/db.h>
 
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -27,6 +28,10 @@ absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what);
 
 // Whether the folder could not be opened because another process holds it.
 bool IsHeldByAnother(const rocksdb::Status& status);
+
+// What opening the folder `path` came to. kFailedPrecondition: another process holds it;
+// it is named where the system knows it. kUnavailable: anything else.
+absl::Status FromOpen(const rocksdb::Status& status, const std::string& path);
 
 inline rocksdb::Slice ToSlice(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

@@ -96,15 +96,8 @@ absl::Status RocksDbStore::Open() {
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status = rocksdb::DB::Open(DatabaseOptions(options_), options_.path,
                                                    FamiliesOf(options_), &handles_, &db);
-  if (IsHeldByAnother(status)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(options_.path, " is in use by another process: ", status.ToString()));
-  }
-  if (!status.ok()) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot open ", options_.path, ": ", status.ToString()));
-  }
   db_.reset(db);
+  RETURN_IF_ERROR(FromOpen(status, options_.path));
   RETURN_IF_ERROR(ScanRecords());
   return RemoveOrphans();
 }

@@ -27,9 +27,10 @@ def free_ports(count):
 
 
 class Server:
-    """One server on free ports over `data`; a context manager that ends it."""
+    """One server on free ports over `data`; a context manager that ends it. With `wait` false it may still be starting;
+    `environment` goes over this process's."""
 
-    def __init__(self, data, *settings):
+    def __init__(self, data, *settings, wait=True, environment=None):
         self.grpc_port, self.admin_port, self.http_port = free_ports(3)
         values = [
             f"listen.inference=127.0.0.1:{self.grpc_port}",
@@ -44,7 +45,10 @@ class Server:
         self.log_path = os.path.join(os.path.dirname(data), "server.log")
         self.log = open(self.log_path, "ab")
         started = time.monotonic()
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=self.log, stdout=self.log)
+        self.process = subprocess.Popen(command, cwd=ROOT, stderr=self.log, stdout=self.log,
+                                        env={**os.environ, **(environment or {})})
+        if not wait:
+            return
         self._wait_ready()
         self.ready_seconds = time.monotonic() - started
 
@@ -57,6 +61,10 @@ class Server:
     @property
     def address(self):
         return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def admin_address(self):
+        return f"127.0.0.1:{self.admin_port}"
 
     def _wait_ready(self):
         limit = time.monotonic() + 120
@@ -86,7 +94,7 @@ class Server:
 
     def cli(self, *arguments):
         command = [os.path.join(BIN, "reprise"), "--address", self.address,
-                   "--admin-address", f"127.0.0.1:{self.admin_port}", *arguments]
+                   "--admin-address", self.admin_address, *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
     def generate(self, prompt, *options):

@@ -210,6 +210,8 @@ TEST_F(RocksDbStoreTest, AFolderHeldByAnotherProcessIsFailedPrecondition) {
   ASSERT_EQ(read(ready[0], &held, 1), 1);
   ASSERT_EQ(held, 'y');
   ExpectCannotOpen(path_, absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(OpenRocksDbStore({path_}).status().message()),
+              HasSubstr(absl::StrCat("(pid ", child, ")")));
 }
 
 TEST_F(RocksDbStoreTest, AFolderOpenedTwiceIsFailedPrecondition) {
