@@ -12,6 +12,7 @@
 #include "core/model/cpu_runner.h"
 #include "core/model/sentence_encoder.h"
 #include "core/similarity/faiss_index.h"
+#include "core/store/reopening_store.h"
 #include "core/store/rocksdb_store.h"
 #include "core/store/segment_codec.h"
 #include "core/telemetry/log.h"
@@ -65,6 +66,8 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   options.require_full_prefix = config.cache().similarity().require_full_prefix();
   options.max_disk_bytes = config.cache().store().max_bytes();
   options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
+  options.load_budget = ToDuration(config.cache().store().load_budget());
+  options.retry_pause = ToDuration(config.cache().store().retry_pause());
   return options;
 }
 
@@ -174,16 +177,15 @@ absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, Engine
   RocksDbOptions options;
   options.path = cache.store().path();
   options.write_bytes_per_second = cache.store().write_bytes_per_second();
-  auto store = OpenRocksDbStore(options);
-  if (store.ok()) {
-    parts.store = *std::move(store);
-    return absl::OkStatus();
-  }
-  if (absl::IsFailedPrecondition(store.status()) || cache.store().required()) {
-    return AtField("cache.store.path", store.status());
-  }
-  metrics_.StoreFailed(StoreFailure::kOpen);
-  logger_->Warning("store_switched_off", {{"error", std::string(store.status().message())}});
+  const StoreFactory open = [this, options] {
+    auto store = OpenRocksDbStore(options);
+    if (!store.ok()) metrics_.StoreFailed(StoreFailure::kOpen);
+    return store;
+  };
+  auto store = open();
+  const bool stops = absl::IsFailedPrecondition(store.status()) || cache.store().required();
+  if (!store.ok() && stops) return AtField("cache.store.path", store.status());
+  parts.store = CreateReopeningStore(std::move(store), open);
   return absl::OkStatus();
 }
 
@@ -298,11 +300,15 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
     RETURN_IF_ERROR(OpenSimilarity(config, parts, options));
   }
   RETURN_IF_ERROR(OpenStepTrace(config, parts));
-  const bool disk = parts.store != nullptr;
   parts.tokenizer = text_.tokenizer.get();
   parts.metrics = &metrics_;
   parts.clock = &clock_;
   ASSIGN_OR_RETURN(engine_, Engine::Create(options, std::move(parts)));
+  const bool disk = engine_->GetCacheStats().disk_enabled;
+  if (options.exact && config.cache().store().enabled() && config.cache().store().required() &&
+      !disk) {
+    return AtField("cache.store.path", absl::UnavailableError("the store cannot be listed"));
+  }
   metrics_.SetFacts({REPRISE_VERSION, facts_.name, facts_.numerics_id, facts_.cache_identity});
   metrics_.SetResidentMemory(memory_);
   logger_->Info("started", {{"model", facts_.name},

@@ -161,6 +161,7 @@ void EngineImpl::Loop() {
   };
   while (TakeTasks(/*wait=*/!has_work())) {
     CheckEnded();
+    GiveUpStalledLoads();
     RetryStore();
     Admit();
     if (!running_.empty()) {

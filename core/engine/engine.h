@@ -54,6 +54,9 @@ struct EngineOptions {
   int64_t max_prompts = 100000;
   int64_t max_prompt_tokens = int64_t{16} << 20;
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
+  // What a load may take beyond its prediction. Then its request computes, and the store is
+  // off until the load is back.
+  absl::Duration load_budget = absl::Seconds(1);
   // After this, a store that was switched off is tried again, and so is saving vectors.
   absl::Duration retry_pause = absl::Minutes(1);
   std::string vector_index_path;  // saved here on flush; empty: not saved

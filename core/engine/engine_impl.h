@@ -49,6 +49,7 @@ class EngineImpl final : public Engine {
     absl::Status status;
     absl::Duration elapsed;
     int64_t bytes = 0;
+    bool given_up = false;  // it stalled: its request went on without it
   };
 
   // An explanation that waits for the embedding thread; `dead`: nobody waits for it.
@@ -116,6 +117,8 @@ class EngineImpl final : public Engine {
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
   void LearnFromLoad(const LoadResult& load);
   void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
+  void EndLoad(const SequencePtr& sequence, const ReusePlan& plan, int64_t bytes,
+               absl::Duration elapsed);
   bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);
   void Resume(const SequencePtr& sequence);
@@ -123,6 +126,11 @@ class EngineImpl final : public Engine {
   void AccountReuse(Sequence& sequence, int32_t tokens, absl::Time made);
   absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
   Explanation ExplainNow(const ExplainRequest& request, const absl::StatusOr<Nearest>& nearest);
+
+  // engine_faults.cc: loads that stall.
+  bool ReaderStalls() const;
+  void GiveUpStalledLoads();
+  bool LeaveLoad();
 
   // engine_similarity.cc: the vector index.
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
@@ -225,6 +233,12 @@ class EngineImpl final : public Engine {
   absl::Duration last_activity_;
   bool store_enabled_ = true;  // off after repeated failures
   int store_failures_ = 0;     // in a row
+  struct OutstandingLoad {
+    std::shared_ptr<LoadAccount> account;
+    absl::Duration predicted;
+  };
+  std::deque<OutstandingLoad> loads_;  // the reader's, in its order, those of ended requests too
+  bool reader_stalled_ = false;        // loads_ are given up
   bool retrying_store_ = false;
   absl::Duration retry_store_at_;    // while it is off
   absl::Duration retry_vectors_at_;  // while the last save failed

@@ -180,7 +180,8 @@ void EngineImpl::SwitchStoreOff(const absl::Status& status) {
 // finds again what was forgotten when it could not be read.
 void EngineImpl::RetryStore() {
   const bool off = parts_.store != nullptr && !store_enabled_;
-  if (!off || retrying_store_ || Now() < retry_store_at_) return;
+  const bool waits = retrying_store_ || reader_stalled_ || Now() < retry_store_at_;
+  if (!off || waits) return;
   retrying_store_ = true;
   writer_->Post([this] {
     auto listing = std::make_shared<StoreListing>(ListStore());

@@ -140,10 +140,15 @@ void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
     return end <= plan.memory_tokens || segment.start_position >= plan.disk_tokens;
   });
   sequence->load = std::make_shared<LoadAccount>();
+  sequence->load_plan = plan;
+  loads_.push_back({sequence->load, plan.predicted_load});
   reader_->Post([this, sequence, plan, account = sequence->load,
                  segments = std::move(disk.segments)]() mutable {
     auto load = std::make_shared<LoadResult>(ReadSegments(std::move(segments), *account));
-    Post([this, sequence, plan, load] { FinishLoad(sequence, plan, std::move(*load)); });
+    Post([this, sequence, plan, load] {
+      load->given_up = LeaveLoad();
+      FinishLoad(sequence, plan, std::move(*load));
+    });
   });
 }
 
@@ -154,6 +159,7 @@ EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> recor
   LoadResult load;
   load.records = std::move(records);
   const absl::Duration start = Now();
+  account.Begin(start);
   for (const SegmentRecord& record : load.records) {
     if (account.closed()) break;
     const absl::Duration before = Now();
@@ -201,6 +207,7 @@ bool EngineImpl::PlaceSegment(const std::vector<TokenId>& prefix, const SegmentR
 // What a load says of the store, however the request that asked for it ended.
 void EngineImpl::LearnFromLoad(const LoadResult& load) {
   if (load.status.ok()) {
+    if (load.given_up) return;  // a stall says nothing of other loads
     store_failures_ = 0;
     costs_.ObserveLoad(load.bytes, load.elapsed);
     return;
@@ -223,10 +230,17 @@ void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, 
     const std::vector<TokenId> prefix(prompt.begin(), prompt.begin() + record.start_position);
     if (!PlaceSegment(prefix, record, load.payloads[i])) break;
   }
+  EndLoad(sequence, plan, load.bytes, load.elapsed);
+}
+
+// From loading to running, with what of the plan is in memory now.
+void EngineImpl::EndLoad(const SequencePtr& sequence, const ReusePlan& plan, int64_t bytes,
+                         absl::Duration elapsed) {
+  const std::vector<TokenId>& prompt = sequence->request.prompt;
   Reuse& reuse = sequence->result.reuse;
   sequence->load = nullptr;
-  reuse.disk_bytes_read = load.bytes;
-  reuse.actual_load = load.elapsed;
+  reuse.disk_bytes_read = bytes;
+  reuse.actual_load = elapsed;
   waiting_.remove(sequence);
   ReleaseBlocks(*sequence);
   sequence->result.timings.load = Now() - sequence->load_started;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,9 +39,19 @@ class LoadAccount {
   // To be called once: what was added.
   int64_t Close() { return bytes_.exchange(kClosed); }
 
+  // When the reader thread took it up; none: it still waits for its turn.
+  void Begin(absl::Duration now) { began_ = absl::ToInt64Nanoseconds(now); }
+  std::optional<absl::Duration> began() const {
+    const int64_t began = began_.load();
+    if (began == kNotBegun) return std::nullopt;
+    return absl::Nanoseconds(began);
+  }
+
  private:
   static constexpr int64_t kClosed = -1;
+  static constexpr int64_t kNotBegun = std::numeric_limits<int64_t>::min();
   std::atomic<int64_t> bytes_{0};
+  std::atomic<int64_t> began_{kNotBegun};
 };
 
 // Of a sequence that asks for drafts.
@@ -80,6 +91,7 @@ struct Sequence {
   int32_t ahead = 0;            // accepted positions past them whose tokens are not taken yet
 
   std::shared_ptr<LoadAccount> load;  // while kLoading
+  ReusePlan load_plan;                // while kLoading: what is loaded
 
   std::vector<TokenId> banned;  // never sampled (ignore_eos)
 

@@ -60,9 +60,9 @@ constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",      "FO
 constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
                                    "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
 // By StoreFailure.
-constexpr const char* kOperations[] = {"open",   "read", "write",
-                                       "delete", "list", "write_queue_full"};
-static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kWriteQueueFull) + 1);
+constexpr const char* kOperations[] = {
+    "open", "read", "write", "delete", "list", "write_queue_full", "load_stalled"};
+static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kLoadStalled) + 1);
 
 template <size_t N>
 std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {

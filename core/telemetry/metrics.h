@@ -82,8 +82,9 @@ struct ResidentMemory {
   int64_t encoder_bytes = 0;  // the sentence encoder's weights
 };
 
-// What the store failed at; kWriteQueueFull: a segment was not taken for writing.
-enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull };
+// What the store failed at; kWriteQueueFull: a segment was not taken for writing;
+// kLoadStalled: a load took longer than its budget, and its request computed.
+enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull, kLoadStalled };
 
 // Where what a preempted sequence had computed comes from when it resumes: from the cache,
 // as far as it is not evicted, or from computing it again.

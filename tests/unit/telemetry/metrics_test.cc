@@ -200,9 +200,13 @@ TEST(MetricsTest, HitIsNoMissWithoutAReason) {
 TEST(MetricsTest, StoreFailuresAreCountedByTheirOperation) {
   Metrics metrics;
   const std::pair<StoreFailure, const char*> operations[] = {
-      {StoreFailure::kOpen, "open"},   {StoreFailure::kRead, "read"},
-      {StoreFailure::kWrite, "write"}, {StoreFailure::kDelete, "delete"},
-      {StoreFailure::kList, "list"},   {StoreFailure::kWriteQueueFull, "write_queue_full"}};
+      {StoreFailure::kOpen, "open"},
+      {StoreFailure::kRead, "read"},
+      {StoreFailure::kWrite, "write"},
+      {StoreFailure::kDelete, "delete"},
+      {StoreFailure::kList, "list"},
+      {StoreFailure::kWriteQueueFull, "write_queue_full"},
+      {StoreFailure::kLoadStalled, "load_stalled"}};
   for (const auto& [failure, name] : operations) {
     metrics.StoreFailed(failure);
     EXPECT_THAT(metrics.Serialize(), HasSubstr(absl::StrCat("{operation=\"", name, "\"} 1\n")));
