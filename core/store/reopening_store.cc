@@ -21,7 +21,14 @@ class ReopeningStore final : public KvStore {
     return Call([&](KvStore& store) { return store.WriteSegments(writes); });
   }
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override {
-    return Call([&](KvStore& store) { return store.ReadSegment(record, out); });
+    absl::Status damaged;  // an answer about the segment, and no failure of the store
+    RETURN_IF_ERROR(Call([&](KvStore& store) {
+      absl::Status read = store.ReadSegment(record, out);
+      if (!absl::IsDataLoss(read)) return read;
+      damaged = std::move(read);
+      return absl::OkStatus();
+    }));
+    return damaged;
   }
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
     return Call([&](KvStore& store) { return store.DeleteSegments(keys); });
@@ -83,7 +90,7 @@ absl::Status ReopeningStore::Call(const Operation& operation) {
     return absl::UnavailableError(absl::StrCat("the store is not open: ", why_closed_.message()));
   }
   absl::Status status = operation(*store);
-  if (absl::IsUnavailable(status)) {
+  if (!status.ok() && !absl::IsNotFound(status)) {
     const std::lock_guard lock(mutex_);
     failed_ = true;
   }

@@ -67,7 +67,7 @@ absl::Status StoreFaults::Take(StoreOperation operation) {
   int seen = left.load();
   while (seen > 0 && !left.compare_exchange_weak(seen, seen - 1)) {
   }
-  return seen > 0 ? absl::UnavailableError("injected fault") : absl::OkStatus();
+  return seen > 0 ? absl::Status(code_, "injected fault") : absl::OkStatus();
 }
 
 std::unique_ptr<KvStore> CreateFaultyStore(std::shared_ptr<KvStore> store,

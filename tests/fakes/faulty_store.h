@@ -1,6 +1,6 @@
-// FaultyStore: a KvStore whose chosen operations fail with kUnavailable instead of
-// reaching the store behind it, which may outlive it as a disk outlives a process,
-// or stand at a gate first, as on a slow disk.
+// FaultyStore: a KvStore whose chosen operations fail, with kUnavailable unless another
+// code is set, instead of reaching the store behind it, which may outlive it as a disk outlives a
+// process, or stand at a gate first, as on a slow disk.
 //
 // Threading  as KvStore; faults may be set from any thread.
 #pragma once
@@ -32,6 +32,9 @@ class StoreFaults {
   // The next `times` calls of `operation` fail.
   void Fail(StoreOperation operation, int times = kAlways) { At(operation) = times; }
 
+  // How they fail.
+  void set_code(absl::StatusCode code) { code_ = code; }
+
   // Passed by every call of `operation`.
   Gate& gate(StoreOperation operation) { return gates_[static_cast<size_t>(operation)]; }
   void OpenGates();
@@ -44,6 +47,7 @@ class StoreFaults {
 
   static constexpr auto kCount = static_cast<size_t>(StoreOperation::kCount);
   std::array<std::atomic<int>, kCount> left_{};
+  std::atomic<absl::StatusCode> code_{absl::StatusCode::kUnavailable};
   std::array<Gate, kCount> gates_;
 };
 

@@ -78,6 +78,22 @@ TEST_F(ReopeningStoreTest, StoreWhoseFolderWentIsMadeAnewAtTheNextListing) {
   EXPECT_EQ(store->Stats().written_bytes, 2 * kPayloadBytes);
 }
 
+// What a database says once it has found its own files damaged.
+TEST_F(ReopeningStoreTest, DamageOfADatabaseLeadsToANewOpeningAndThatOfASegmentDoesNot) {
+  const auto store = Create();
+  ASSERT_TRUE(store->WriteSegments({MakeWrite(1)}).ok());
+  faults_->set_code(absl::StatusCode::kDataLoss);
+  faults_->Fail(StoreOperation::kReadSegment, 1);
+  EXPECT_EQ(Read(*store, MakeWrite(1).record).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Read(*store, MakeWrite(2).record).code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(List(*store).ok());
+  EXPECT_EQ(openings_, 1);
+  faults_->Fail(StoreOperation::kWriteSegments, 1);
+  EXPECT_EQ(store->WriteSegments({MakeWrite(2)}).code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(List(*store).ok());
+  EXPECT_EQ(openings_, 2);
+}
+
 TEST_F(ReopeningStoreTest, FailedCallsLeadToANewOpeningThatKeepsWhatIsStored) {
   const auto store = Create();
   ASSERT_TRUE(store->WriteSegments({MakeWrite(1)}).ok());
