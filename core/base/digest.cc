@@ -1,7 +1,11 @@
 #include "core/base/digest.h"
 
 #include <openssl/evp.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // takes the widest vectors that the processor has
+#else
 #include <xxhash.h>
+#endif
 
 #include "absl/strings/escaping.h"
 
@@ -74,6 +78,10 @@ Digest DigestBuilder::Finish() {
 }
 
 Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts) {
+  if (parts.size() == 1) {
+    const XXH128_hash_t hash = XXH3_128bits(parts[0].data(), parts[0].size());
+    return {hash.low64, hash.high64};
+  }
   struct Free {
     void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
   };

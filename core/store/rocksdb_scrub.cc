@@ -119,6 +119,10 @@ absl::Status Scrub::ReadRecords() {
         ComputeSegmentKey(record->kind, record->parent, record->ids) != record->key) {
       status = absl::DataLossError("its key is not that of its tokens");
     }
+    if (status.ok() && !(it->key().starts_with(ToSlice(record->identity)) &&
+                         it->key().ends_with(ToSlice(record->key)))) {
+      status = absl::DataLossError("it lies at the key of another");
+    }
     if (status.ok()) {
       records_[std::string(AsText(record->key))] = {*record, it->key().ToString()};
       continue;
@@ -140,13 +144,14 @@ absl::Status Scrub::ReadPrompts() {
   const auto it = Iterate(kPrompts);
   for (it->SeekToFirst(); it->Valid(); it->Next()) {
     const auto prompt = DecodePrompt(ViewOf(it->value()));
-    if (prompt.ok()) {
+    if (prompt.ok() && it->key().starts_with(ToSlice(prompt->identity))) {
       ++report_.prompts;
       continue;
     }
     ++report_.damaged_prompts;
     bad_entries_.emplace(kPrompts, it->key().ToString());
-    Name(absl::StrCat("prompt ", Hex(it->key()), ": ", prompt.status().message()));
+    Name(absl::StrCat("prompt ", Hex(it->key()), ": ",
+                      prompt.ok() ? "of another identity" : prompt.status().message()));
   }
   return FromRocksDb(it->status(), "read prompts");
 }

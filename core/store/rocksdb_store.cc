@@ -105,7 +105,7 @@ absl::Status RocksDbStore::Open() {
 absl::Status RocksDbStore::ScanRecords() {
   rocksdb::WriteBatch unreadable;
   RETURN_IF_ERROR(Scan(kRecords, "", [&](const std::string& key, ByteView value) {
-    if (const auto record = DecodeRecord(value); record.ok()) {
+    if (const auto record = DecodeRecord(value); record.ok() && RecordKey(*record) == key) {
       Remember(*record);
       return;
     }
@@ -288,9 +288,9 @@ absl::Status RocksDbStore::Scan(
 
 absl::Status RocksDbStore::ForEachSegment(const Digest& identity,
                                           const std::function<void(SegmentRecord)>& visit) {
-  return Scan(kRecords, std::string(AsText(identity)), [&](const std::string&, ByteView value) {
+  return Scan(kRecords, std::string(AsText(identity)), [&](const std::string& key, ByteView value) {
     auto record = DecodeRecord(value);
-    if (record.ok() && record->identity == identity) {
+    if (record.ok() && RecordKey(*record) == key) {
       visit(*std::move(record));
     } else {
       ++corrupt_count_;
@@ -321,9 +321,9 @@ absl::Status RocksDbStore::DeletePrompt(const Digest& identity, uint64_t id) {
 
 absl::Status RocksDbStore::ForEachPrompt(const Digest& identity,
                                          const std::function<void(PromptRecord)>& visit) {
-  return Scan(kPrompts, std::string(AsText(identity)), [&](const std::string&, ByteView value) {
+  return Scan(kPrompts, std::string(AsText(identity)), [&](const std::string& key, ByteView value) {
     auto prompt = DecodePrompt(value);
-    if (prompt.ok() && prompt->identity == identity) {
+    if (prompt.ok() && PromptKey(prompt->identity, prompt->id) == key) {
       visit(*std::move(prompt));
     } else {
       ++corrupt_count_;

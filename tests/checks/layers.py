@@ -32,7 +32,7 @@ VENDORS = [
     (r"torch/|ATen/|c10/|hwy/", {"core/model"}),
     (r"prometheus/|spdlog/|fmt/", {"core/telemetry"}),
     (r"pcre2|utf8proc", {"core/text"}),
-    (r"openssl/|xxhash|nlohmann/", {"core/base"}),
+    (r"openssl/|xxh|nlohmann/", {"core/base"}),
     (r"yaml-cpp/|httplib", {"server"}),
     (r"CLI/", {"client"}),
     (r"gtest/|gmock/|benchmark/", set()),

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 
+from cache_integrity import line_2_integrity  # noqa: F401  called by verify_cache.py
 from cache_prompts import Cold, ask, events, settings_of, start_load, verify_store
 from cache_storage_faults import line_3_faults  # noqa: F401  called by verify_cache.py
 from report import QUICK, check, show
