@@ -23,7 +23,7 @@ constexpr char kHelp[] =
     "                     holds and what is damaged, and exit\n"
     "  --repair_store     the same, and remove what is damaged\n"
     "Exit codes: 0 drained after SIGTERM or SIGINT, 1 could not start, 2 wrong command line,\n"
-    "3 the store that was verified is damaged, 130 ended at once by a second signal.\n";
+    "4 the store that was verified is damaged, 130 ended at once by a second signal.\n";
 
 int Fail(int code, const std::string& message) {
   std::cerr << "reprise-server: " << message << std::endl;
@@ -33,7 +33,7 @@ int Fail(int code, const std::string& message) {
 int Verify(const reprise::config::v1::ServerConfig& config, bool repair) {
   const auto sound = reprise::server::VerifyStore(config, repair, std::cout);
   if (!sound.ok()) return Fail(1, std::string(sound.status().message()));
-  return *sound ? 0 : 3;
+  return *sound ? 0 : 4;
 }
 
 // What the command line asks for. `done`: the program has ended with `code`.

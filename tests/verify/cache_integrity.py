@@ -38,14 +38,14 @@ def check_replies(work):
     os.makedirs(os.path.dirname(data))
     asked = prompts("damaged", 20 if QUICK else 100)
     rounds = 1 if QUICK else 3
-    found = reused = wrong = replied = corrupt = refilled = 0
+    found = reused = wrong = replied = corrupt = 0
     with Cold(work, model) as cold:
         for seed in range(rounds):
             with Server(data, *settings_of(model)) as server:
-                refilled += sum(event.cached > 0 for event in ask(server, "FORCE", asked))
+                ask(server, "FORCE", asked)
             damaged = run_json([BENCH, "damage", data, seed])["damaged"]
             code, figures, _ = verify_store(data)
-            found += code == 3 and figures["damaged_segments"] >= damaged - 1
+            found += code == 4 and figures["damaged_segments"] >= damaged - 1
             with Server(data, *settings_of(model)) as server:
                 events = [event for event in ask(server, "FORCE", asked, 6) if event.kind == "reply"]
                 corrupt += server.metric("reprise_store_corrupt_segments_total")
@@ -58,6 +58,10 @@ def check_replies(work):
     check("stores that the scrub calls damaged, all segments named", f"{found} of {rounds}", "all", found == rounds)
     code, _, output = verify_store(data)
     check("the scrub of the last store after a drain", output.splitlines()[-1], "sound", code == 0)
+    damaged = run_json([BENCH, "damage", data, rounds])["damaged"]
+    codes = [verify_store(data, *flags)[0] for flags in ((), ("--repair",), ())]
+    check(f"the scrub of {damaged} damaged segments: exit codes before, of and after a repair", str(codes), "[4, 0, 0]",
+          codes == [4, 0, 0])
 
 
 def check_cost(work):

@@ -81,6 +81,6 @@ def settings_of(model):
 
 
 def verify_store(data, *flags):
-    """(exit code, figures, output) of reprise-server --verify_store over a folder that nobody holds."""
-    code, output, _ = run([os.path.join(BIN, "reprise-server"), "--set", f"cache.store.path={data}", *(flags or ["--verify_store"])])
+    """(exit code, figures, output) of reprise cache verify over a folder that nobody holds."""
+    code, output, _ = run([os.path.join(BIN, "reprise"), "cache", "verify", data, *flags])
     return code, {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", output, re.M)}, output
