@@ -35,8 +35,10 @@ constexpr unsigned kFlakyCalls = 8;
 
 std::atomic<bool> concerned[kMaxFiles];
 std::atomic<unsigned> flaky_calls;
-// By an operation's first letter; 0: it does not stand still.
-std::atomic<int64_t> stall_began['z'];
+// By Slot() of the operation; 0: it does not stand still.
+std::atomic<int64_t> stall_began[256];
+
+size_t Slot(const char* operation) { return static_cast<unsigned char>(*operation); }
 
 template <typename Function>
 Function* Next(Function*, const char* name) {
@@ -77,8 +79,7 @@ bool StallIsOver(const char* operation) {
   clock_gettime(CLOCK_MONOTONIC, &now);
   const int64_t nanoseconds = now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
   int64_t began = 0;
-  if (stall_began[static_cast<int>(*operation)].compare_exchange_strong(began, nanoseconds))
-    began = nanoseconds;
+  if (stall_began[Slot(operation)].compare_exchange_strong(began, nanoseconds)) began = nanoseconds;
   return nanoseconds - began > kStallNanoseconds;
 }
 
@@ -88,7 +89,7 @@ enum class Outcome { kGoOn, kFail, kEnd };
 Outcome Judge(const char* operation) {
   char fault[16];
   ReadFault(operation, fault);
-  if (strcmp(fault, "STALL") != 0) stall_began[static_cast<int>(*operation)] = 0;
+  if (strcmp(fault, "STALL") != 0) stall_began[Slot(operation)] = 0;
   while (strcmp(fault, "STALL") == 0 && !StallIsOver(operation)) {
     const timespec pause = {0, kStallStepNanoseconds};
     nanosleep(&pause, nullptr);

@@ -84,6 +84,39 @@ TEST_F(RocksDbCrashTest, ADeletedSegmentLeavesNothingBehindAfterAKill) {
   EXPECT_EQ(CountKeys(copy).segments, 2);
 }
 
+TEST_F(RocksDbCrashTest, UsePromptsAndBytesAreAfterAKillWhatTheyWereBefore) {
+  const std::string copy = path_ + "-copy";
+  const absl::Cleanup remove_copy = [&] { fs::remove_all(copy); };
+  const auto store = Open();
+  const std::vector<SegmentWrite> writes = {MakeWrite(1), MakeWrite(2, 9), MakeWrite(3)};
+  ASSERT_TRUE(store->WriteSegments(writes).ok());
+  ASSERT_TRUE(store->DeleteSegments({writes[2].record.key}).ok());
+  SegmentRecord used = writes[0].record;
+  used.hit_count = 5;
+  used.last_used_unix_ms = 77;
+  ASSERT_TRUE(store->UpdateUsage({used}).ok());
+  for (const uint64_t id : {1, 2}) {
+    ASSERT_TRUE(store->WritePrompt({id, Identity(9), {7, 8}, {1.0f}, 3}).ok());
+  }
+  ASSERT_TRUE(store->DeletePrompt(Identity(9), 1).ok());
+  fs::copy(path_, copy, fs::copy_options::recursive);
+  fs::remove(copy + "/LOCK");
+  const auto recovered = OpenRocksDbStore({copy});
+  ASSERT_TRUE(recovered.ok()) << recovered.status();
+  const StoreStats before = store->Stats(), after = (*recovered)->Stats();
+  EXPECT_EQ(after.segment_count, before.segment_count);
+  EXPECT_EQ(after.payload_bytes, before.payload_bytes);
+  EXPECT_EQ(after.prompt_count, 1);
+  EXPECT_EQ(after.corrupt_count, 0);
+  for (const SegmentRecord& record : Records(**recovered)) {
+    const bool was_used = record.key == used.key;
+    EXPECT_EQ(record.hit_count, was_used ? 5 : 0);
+    EXPECT_EQ(record.last_used_unix_ms, was_used ? 77 : 0);
+  }
+  const auto visit = [](const PromptRecord& prompt) { EXPECT_EQ(prompt.id, 2u); };
+  EXPECT_TRUE((*recovered)->ForEachPrompt(Identity(9), visit).ok());
+}
+
 // Writes until killed, noting each write that was acknowledged. The kill comes
 // `round` quarters into the fourth write, as long as the third took.
 void WriteUntilKilled(const std::string& path, const std::string& acknowledged, int round) {

@@ -98,6 +98,23 @@ TEST_F(RocksDbStoreTest, ASegmentUnderAnothersKeyIsDataLoss) {
   EXPECT_TRUE(Read(*store, foreign.record).ok());
 }
 
+TEST_F(RocksDbStoreTest, ARecordAtTheKeyOfAnotherIsCountedAndNotListed) {
+  const SegmentWrite one = MakeWrite(1), two = MakeWrite(2), good = MakeWrite(3);
+  ASSERT_TRUE(Open()->WriteSegments({one, two, good}).ok());
+  const auto key = [](const SegmentWrite& write) {
+    return std::string(AsText(write.record.identity)) + std::string(8, '\0') +
+           std::string(AsText(write.record.key));
+  };
+  EditDatabase(path_, [&](rocksdb::DB& db, auto*, auto* records) {
+    ASSERT_TRUE(db.Put(rocksdb::WriteOptions(), records, key(one), EncodeRecord(two.record)).ok());
+    ASSERT_TRUE(db.Put(rocksdb::WriteOptions(), records, key(two), EncodeRecord(one.record)).ok());
+  });
+  const auto store = Open();
+  EXPECT_EQ(store->Stats().corrupt_count, 2);
+  ASSERT_EQ(Records(*store).size(), 1u);
+  EXPECT_EQ(Records(*store)[0].key, good.record.key);
+}
+
 TEST_F(RocksDbStoreTest, UnreadableRecordsAreCountedAndTheRestIsListed) {
   const SegmentWrite good = MakeWrite(1);
   ASSERT_TRUE(Open()->WriteSegments({good}).ok());
