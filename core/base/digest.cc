@@ -78,10 +78,6 @@ Digest DigestBuilder::Finish() {
 }
 
 Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts) {
-  if (parts.size() == 1) {
-    const XXH128_hash_t hash = XXH3_128bits(parts[0].data(), parts[0].size());
-    return {hash.low64, hash.high64};
-  }
   struct Free {
     void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
   };

@@ -90,7 +90,8 @@ absl::Status ReopeningStore::Call(const Operation& operation) {
     return absl::UnavailableError(absl::StrCat("the store is not open: ", why_closed_.message()));
   }
   absl::Status status = operation(*store);
-  if (!status.ok() && !absl::IsNotFound(status)) {
+  // No such segment, or no room for it, is an answer.
+  if (!status.ok() && !absl::IsNotFound(status) && !absl::IsResourceExhausted(status)) {
     const std::lock_guard lock(mutex_);
     failed_ = true;
   }

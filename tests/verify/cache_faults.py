@@ -11,7 +11,7 @@ from cache_prompts import Cold, ask, events, settings_of, start_load, verify_sto
 from cache_storage_faults import line_3_faults  # noqa: F401  called by verify_cache.py
 from report import QUICK, check, show
 from server_process import Server
-from tiny_model import SEGMENT_BYTES, write_tiny_model
+from tiny_llama import SEGMENT_BYTES, write_tiny_llama
 
 ROOMY, SMALL = "roomy", "small"
 CAPS = {ROOMY: 1 << 33, SMALL: 150 * SEGMENT_BYTES}
@@ -125,7 +125,7 @@ def line_1_kills():
     rounds = 20 if QUICK else 200
     ways = ["loaded", "starting", "loaded", "drained", "loaded", "draining", "loaded"]
     with tempfile.TemporaryDirectory(prefix="reprise-kills-", ignore_cleanup_errors=True) as work:
-        model = write_tiny_model(os.path.join(work, "model"))
+        model = write_tiny_llama(os.path.join(work, "model"))
         os.makedirs(os.path.join(work, "cold"))
         started = time.monotonic()
         with Cold(work, model) as cold:

@@ -9,7 +9,7 @@ from cache_storage_faults import prompts
 from measuring import judge, run_json
 from report import QUICK, check, run
 from server_process import BIN, Server
-from tiny_model import write_tiny_model
+from tiny_llama import write_tiny_llama
 
 BENCH = os.path.join(BIN, "integrity_bench")
 HASH_GB_PER_S, HASH_SHARE = 15, 0.35
@@ -32,7 +32,7 @@ def check_trials(work):
 
 def check_replies(work):
     """A server over a store of which every segment is damaged."""
-    model = write_tiny_model(os.path.join(work, "model"))
+    model = write_tiny_llama(os.path.join(work, "model"))
     os.makedirs(os.path.join(work, "cold"))
     data = os.path.join(work, "served", "data")
     os.makedirs(os.path.dirname(data))

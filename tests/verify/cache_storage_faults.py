@@ -11,7 +11,7 @@ import time
 from cache_prompts import Cold, ask, settings_of
 from report import QUICK, check, show
 from server_process import BIN, ROOT, Server
-from tiny_model import write_tiny_model
+from tiny_llama import write_tiny_llama
 
 SHIM = os.path.join(BIN, "libstorage_shim.so")
 BUDGET, RETRY = 0.3, 1.0
@@ -190,7 +190,7 @@ def cells():
 def line_3_faults():
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="reprise-faults-", ignore_cleanup_errors=True) as work:
-        model = write_tiny_model(os.path.join(work, "model"))
+        model = write_tiny_llama(os.path.join(work, "model"))
         os.makedirs(os.path.join(work, "cold"))
         with Cold(work, model) as cold:
             fixture = Fixture(work, model, cold)

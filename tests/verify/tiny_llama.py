@@ -37,7 +37,7 @@ def shapes():
         yield prefix + "mlp.down_proj.weight", (HIDDEN, 2 * HIDDEN)
 
 
-def write_tiny_model(folder):
+def write_tiny_llama(folder):
     """Weights large enough that the next token follows from all before it."""
     chosen = random.Random(1)
     header, payload = {}, bytearray()
