@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "core/model/kernels.h"
 #include "core/model/kv_pool.h"
+#include "core/model/step_batch.h"
 #include "core/model/thread_pool.h"
 #include "core/model/transformer.h"
 
@@ -17,18 +18,6 @@ namespace {
 
 constexpr int kMaxThreads = 256;
 constexpr int kKernelVersion = 4;  // part of the numerics id; raised when bits change
-
-size_t CountRows(const StepSequence& s) { return s.tokens.size() + s.draft.size(); }
-
-// One row after `tokens` and one after each draft token.
-size_t CountLogitRows(const StepSequence& s) {
-  return s.sample || s.want_logits ? 1 + s.draft.size() : 0;
-}
-
-struct Sampled {
-  TokenId token = 0;
-  int32_t accepted = 0;
-};
 
 class CpuRunner final : public ModelRunner {
  public:
@@ -65,12 +54,11 @@ class CpuRunner final : public ModelRunner {
 
  private:
   const ModelConfig& config() const { return transformer_->config(); }
-  absl::Status CheckBlock(BlockId block, size_t bytes) const;
-  absl::Status CheckTokens(absl::Span<const TokenId> tokens) const;
-  absl::Status CheckSequence(const StepSequence& sequence) const;
+  StepLimits limits() const {
+    return {context_length(), vocabulary_size(), num_blocks(), block_bytes()};
+  }
   Pass MakePass(const StepBatch& batch);
   Sampled Sample(const StepSequence& sequence, size_t first_row) const;
-  void ClearRejected(const StepSequence& sequence, int32_t accepted);
   absl::Span<const float> LogitsOf(size_t row) const {
     return absl::MakeConstSpan(logits_).subspan(row * vocabulary_size(), vocabulary_size());
   }
@@ -84,73 +72,22 @@ class CpuRunner final : public ModelRunner {
   std::vector<float> logits_;  // of the last step
 };
 
-absl::Status CpuRunner::CheckBlock(BlockId block, size_t bytes) const {
-  if (block < 0 || block >= num_blocks()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("block ", block, " is not in [0, ", num_blocks(), ")"));
-  }
-  if (bytes != static_cast<size_t>(block_bytes())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a block has ", block_bytes(), " bytes, not ", bytes));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CpuRunner::ReadBlock(BlockId block, MutableByteView out) const {
-  RETURN_IF_ERROR(CheckBlock(block, out.size()));
+  RETURN_IF_ERROR(CheckBlock(block, out.size(), limits()));
   const ByteView bytes = kv_->Block(block);
   std::memcpy(out.data(), bytes.data(), bytes.size());
   return absl::OkStatus();
 }
 
 absl::Status CpuRunner::WriteBlock(BlockId block, ByteView in) {
-  RETURN_IF_ERROR(CheckBlock(block, in.size()));
+  RETURN_IF_ERROR(CheckBlock(block, in.size(), limits()));
   std::memcpy(kv_->Block(block).data(), in.data(), in.size());
   return absl::OkStatus();
 }
 
 absl::Status CpuRunner::CopyBlock(BlockId from, BlockId to, int32_t tokens) {
-  RETURN_IF_ERROR(CheckBlock(from, kv_->block_bytes()));
-  RETURN_IF_ERROR(CheckBlock(to, kv_->block_bytes()));
-  if (tokens < 0 || tokens > kBlockTokens) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot copy ", tokens, " tokens of block ",
-                                                   from, ", expected 0 to ", kBlockTokens));
-  }
+  RETURN_IF_ERROR(CheckCopy(from, to, tokens, limits()));
   kv_->CopySlots(from, to, tokens);
-  return absl::OkStatus();
-}
-
-absl::Status CpuRunner::CheckTokens(absl::Span<const TokenId> tokens) const {
-  for (const TokenId token : tokens) {
-    if (token >= 0 && token < vocabulary_size()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("token ", token, " is not in [0, ", vocabulary_size(), ")"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CpuRunner::CheckSequence(const StepSequence& sequence) const {
-  const int64_t end = int64_t{sequence.start_position} + CountRows(sequence);
-  if (sequence.tokens.empty() || sequence.start_position < 0 || end > context_length()) {
-    return absl::InvalidArgumentError(absl::StrCat("tokens at [", sequence.start_position, ", ",
-                                                   end, ") do not fit the context of ",
-                                                   context_length()));
-  }
-  if (!sequence.draft.empty() && !sequence.sample) {
-    return absl::InvalidArgumentError(absl::StrCat("a draft of ", sequence.draft.size(),
-                                                   " tokens for a sequence that does not sample"));
-  }
-  RETURN_IF_ERROR(CheckTokens(sequence.tokens));
-  RETURN_IF_ERROR(CheckTokens(sequence.draft));
-  const size_t blocks = (end + kBlockTokens - 1) / kBlockTokens;
-  if (sequence.block_table.size() < blocks) {
-    return absl::InvalidArgumentError(absl::StrCat("the block table has ",
-                                                   sequence.block_table.size(), " blocks, ", end,
-                                                   " positions need ", blocks));
-  }
-  for (const BlockId block : sequence.block_table) {
-    RETURN_IF_ERROR(CheckBlock(block, block_bytes()));
-  }
   return absl::OkStatus();
 }
 
@@ -178,38 +115,17 @@ Pass CpuRunner::MakePass(const StepBatch& batch) {
   return pass;
 }
 
-// Samples after the last token and then after each draft token for as long as the draft
-// says what was sampled; `first_row` of the logits is the last token's. Each call gets what
-// a step of its own would give it.
+// `first_row` of the logits is the last token's.
 Sampled CpuRunner::Sample(const StepSequence& sequence, size_t first_row) const {
-  const auto generated = sequence.history.generated;
-  std::vector<TokenId> ids(generated.begin(), generated.end());
-  ids.insert(ids.end(), sequence.draft.begin(), sequence.draft.end());
-  const int64_t last = sequence.start_position + static_cast<int64_t>(sequence.tokens.size()) - 1;
-  for (int32_t accepted = 0;; ++accepted) {
-    const SamplingHistory history{sequence.history.prompt,
-                                  absl::MakeConstSpan(ids).subspan(0, generated.size() + accepted)};
-    const TokenId token = SampleToken(LogitsOf(first_row + accepted), sequence.sampling, history,
-                                      sequence.banned, last + accepted);
-    const bool drafted = static_cast<size_t>(accepted) < sequence.draft.size();
-    if (!drafted || token != sequence.draft[accepted]) return {token, accepted};
-  }
-}
-
-void CpuRunner::ClearRejected(const StepSequence& sequence, int32_t accepted) {
-  const auto end = sequence.start_position + static_cast<int32_t>(CountRows(sequence));
-  int32_t position =
-      sequence.start_position + static_cast<int32_t>(sequence.tokens.size()) + accepted;
-  while (position < end) {
-    const BlockId block = sequence.block_table[position / kBlockTokens];
-    kv_->CopySlots(block, block, position % kBlockTokens);
-    position += kBlockTokens - position % kBlockTokens;
-  }
+  return SampleAfterDraft(sequence,
+                          [&](int32_t accepted, const SamplingHistory& history, int64_t position) {
+                            return SampleToken(LogitsOf(first_row + accepted), sequence.sampling,
+                                               history, sequence.banned, position);
+                          });
 }
 
 absl::StatusOr<StepResult> CpuRunner::Step(const StepBatch& batch) {
-  if (batch.sequences.empty()) return absl::InvalidArgumentError("the batch has no sequence");
-  for (const StepSequence& sequence : batch.sequences) RETURN_IF_ERROR(CheckSequence(sequence));
+  RETURN_IF_ERROR(CheckStep(batch, limits()));
   const FlushDenormals flush;
   try {
     transformer_->Forward(MakePass(batch), *kv_, logits_);
@@ -227,7 +143,8 @@ absl::StatusOr<StepResult> CpuRunner::Step(const StepBatch& batch) {
       const auto logits = LogitsOf(row + sampled.accepted);
       result.logits.back().assign(logits.begin(), logits.end());
     }
-    ClearRejected(sequence, sampled.accepted);
+    ForEachRejected(sequence, sampled.accepted,
+                    [&](BlockId block, int32_t tokens) { kv_->CopySlots(block, block, tokens); });
     row += CountLogitRows(sequence);
   }
   return result;

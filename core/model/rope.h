@@ -28,6 +28,10 @@ class RotaryTable {
   // `position` has been reserved.
   void Rotate(float* head, int32_t position) const;
 
+  // Of the reserved positions, [position][dimensions / 2].
+  const std::vector<float>& cosines() const { return cosines_; }
+  const std::vector<float>& sines() const { return sines_; }
+
  private:
   size_t half_;
   int32_t context_length_;

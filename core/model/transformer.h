@@ -18,16 +18,9 @@
 #include "core/model/load_model.h"
 #include "core/model/rope.h"
 #include "core/model/thread_pool.h"
+#include "core/model/weight_reader.h"
 
 namespace reprise {
-
-// RMSNorm without bias, LayerNorm with. Without a weight there is no norm.
-struct Norm {
-  std::vector<float> weight;
-  std::vector<float> bias;
-
-  bool empty() const { return weight.empty(); }
-};
 
 struct Layer {
   Norm attention_norm, mlp_norm;
