@@ -4,8 +4,8 @@
 
 #include <numeric>
 
-#include "core/model/cpu_runner.h"
 #include "tests/fakes/random_model.h"
+#include "tests/fakes/test_runner.h"
 
 namespace reprise {
 namespace {
@@ -78,12 +78,10 @@ class DraftTest : public ::testing::TestWithParam<Case> {
  protected:
   // The blocks hold rubbish, so that what must be zero shows.
   static std::unique_ptr<ModelRunner> MakeRunner(const Case& c) {
-    CpuRunnerOptions options;
-    options.num_threads = 2;
+    TestRunnerOptions options;
     options.weights = c.choice;
     options.kv_dtype = c.kv_dtype;
-    options.kv_pool_bytes = int64_t{16} << 20;
-    auto runner = CreateCpuRunner(RandomModelBuilder(c.architecture, c.storage).Build(), options);
+    auto runner = MakeTestRunner(RandomModelBuilder(c.architecture, c.storage).Build(), options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     const std::vector<uint8_t> rubbish((*runner)->block_bytes(), 0x3b);
     for (BlockId block = 0; block < 2 * kBlocks; ++block) {
