@@ -29,7 +29,7 @@ VENDORS = [
     (GRPC, {"server", "client"}),
     (r"rocksdb/|zstd\.h|lz4", {"core/store"}),
     (r"faiss/", {"core/similarity"}),
-    (r"torch/|ATen/|c10/|hwy/", {"core/model"}),
+    (r"torch/|ATen/|c10/|hwy/|cuda_\w+\.h$", {"core/model"}),
     (r"prometheus/|spdlog/|fmt/", {"core/telemetry"}),
     (r"pcre2|utf8proc", {"core/text"}),
     (r"openssl/|xxh|nlohmann/", {"core/base"}),
@@ -39,7 +39,7 @@ VENDORS = [
 ]
 
 # Headers that name a concrete class: for its own module, composition and tests.
-CONCRETE = re.compile(r"core/\w+/(rocksdb_store|memory_store|faiss_index|brute_force_index|cpu_runner|"
+CONCRETE = re.compile(r"core/\w+/(rocksdb_store|memory_store|faiss_index|brute_force_index|cpu_runner|cuda/cuda_runner|"
                       r"sentence_encoder|\w+_tokenizer)\.h$")
 INTERFACE_IMPLEMENTED = re.compile(r"class \w+ (final )?: public (ModelRunner|KvStore|VectorIndex|Tokenizer)\b")
 COMPOSITION = re.compile(r"server/(main\.cc|build_\w+\.(cc|h))$")
@@ -64,7 +64,7 @@ def sources(root):
         for folder, folders, files in os.walk(os.path.join(root, top)):
             folders.sort()
             for name in sorted(files):
-                if name.endswith((".h", ".cc", ".inc")):
+                if name.endswith((".h", ".cc", ".inc", ".cu", ".cuh")):
                     yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
 
 
