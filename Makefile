@@ -28,8 +28,8 @@ build-all: setup ## build everything, tests and benchmarks included
 demo: build ## run the paper's flow on SmolLM2: prompts warmed, then asked cold and warm
 	@BIN=$(BIN) deploy/demo.sh
 
-run: build ## start the server in the foreground with its default configuration
-	@exec $(BIN)/reprise-server
+run: build ## start the server in the foreground with its default configuration (DEVICE=cuda PRESET=cuda: on a GPU)
+	@exec $(BIN)/reprise-server $(if $(filter cuda,$(DEVICE)),--set model.device=CUDA)
 
 test: build-all ## run every test
 	@echo "== Running the tests"

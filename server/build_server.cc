@@ -18,6 +18,7 @@
 #include "core/telemetry/log.h"
 #include "core/text/load_text.h"
 #include "core/text/wordpiece_tokenizer.h"
+#include "server/build_runner.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
 #include "server/step_lines.h"
@@ -31,26 +32,6 @@ constexpr int kIdentityVersion = 2;  // of the fields below
 
 absl::Duration ToDuration(const google::protobuf::Duration& d) {
   return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
-}
-
-WeightChoice ToWeightChoice(config::v1::Dtype dtype) {
-  switch (dtype) {
-    case config::v1::DTYPE_FP32:
-      return WeightChoice::kFp32;
-    case config::v1::DTYPE_BF16:
-      return WeightChoice::kBf16;
-    case config::v1::DTYPE_FP16:
-      return WeightChoice::kFp16;
-    case config::v1::DTYPE_INT8:
-      return WeightChoice::kInt8;
-    default:
-      return WeightChoice::kAsStored;
-  }
-}
-
-Dtype ToKvDtype(config::v1::Dtype dtype) {
-  if (dtype == config::v1::DTYPE_FP32) return Dtype::kFloat32;
-  return dtype == config::v1::DTYPE_FP16 ? Dtype::kFloat16 : Dtype::kBfloat16;
 }
 
 EngineOptions ToEngineOptions(const ServerConfig& config) {
@@ -129,19 +110,15 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   RETURN_IF_ERROR(AtField("model.path", loaded.status()));
   LoadedModel model = *std::move(loaded);
   ASSIGN_OR_RETURN(text_, LoadText(config.model().path()));
-  CpuRunnerOptions options;
-  options.num_threads = config.model().thread_count();
-  options.weights = ToWeightChoice(config.model().weight_dtype());
-  options.kv_dtype = ToKvDtype(config.model().kv_dtype());
-  options.kv_pool_bytes = config.cache().host_bytes();
-  ASSIGN_OR_RETURN(parts.runner, CreateCpuRunner(model, options));
+  ASSIGN_OR_RETURN(BuiltRunner built, BuildRunner(config, model));
+  parts.runner = std::move(built.runner);
   memory_.weight_bytes = parts.runner->weight_bytes();
   parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
                                    config.cache().default_tenant());
   facts_ = {model.config.name,
             ArchitectureName(model.config.architecture),
-            WeightChoiceName(options.weights),
-            DtypeName(options.kv_dtype),
+            built.weight_dtype,
+            built.kv_dtype,
             parts.runner->numerics_id(),
             ToHex(parts.identity),
             config.cache().default_tenant(),
@@ -161,7 +138,10 @@ absl::Status BuiltServer::Probe(const ServerConfig& config, ModelRunner& runner,
   absl::Status probe = ProbeExactness(runner);
   if (probe.ok()) return probe;
   // The pool is too small to run it.
-  if (absl::IsFailedPrecondition(probe)) return AtField("cache.host_bytes", probe);
+  if (absl::IsFailedPrecondition(probe))
+    return AtField(config.model().device() == config::v1::DEVICE_CUDA ? "cache.device_bytes"
+                                                                      : "cache.host_bytes",
+                   probe);
   if (config.model().exactness() != config::v1::EXACTNESS_BEST_EFFORT) return probe;
   logger_->Warning("exactness_probe_failed", {{"error", std::string(probe.message())}});
   options.exact = false;
