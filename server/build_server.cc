@@ -34,6 +34,19 @@ absl::Duration ToDuration(const google::protobuf::Duration& d) {
   return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
 }
 
+RocksDbOptions ToStoreOptions(const config::v1::StoreConfig& config) {
+  RocksDbOptions options;
+  options.path = config.path();
+  options.write_bytes_per_second = config.write_bytes_per_second();
+  options.blob_file_bytes = config.write_buffer_bytes();
+  options.settle_when_listed = true;
+  options.max_disk_bytes = std::max<int64_t>(config.max_bytes(), 1);  // 0 is none at all
+  return options;
+}
+
+// A prompt's ids and vector, in the store and in the index beside it, which has two for a moment.
+constexpr int64_t kPromptBytes = 8192;
+
 EngineOptions ToEngineOptions(const ServerConfig& config) {
   EngineOptions options;
   options.max_queued_requests = config.engine().max_queued_requests();
@@ -46,6 +59,14 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   options.semantic_top_k = config.cache().similarity().top_k();
   options.require_full_prefix = config.cache().similarity().require_full_prefix();
   options.max_disk_bytes = config.cache().store().max_bytes();
+  options.write_batch_bytes = WriteBufferBytes(ToStoreOptions(config.cache().store()));
+  options.store_codec =
+      static_cast<PayloadCodec>(std::max(0, int{config.cache().store().codec()} - 1));
+  options.kv_value_bytes = config.model().kv_dtype() == config::v1::DTYPE_FP32 ? 4 : 2;
+  options.write_selectively = config.cache().store().write_selectively();
+  // An eighth of the disk at most.
+  options.max_prompts =
+      std::clamp<int64_t>(options.max_disk_bytes / 8 / kPromptBytes, 1, options.max_prompts);
   options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
   options.load_budget = ToDuration(config.cache().store().load_budget());
   options.retry_pause = ToDuration(config.cache().store().retry_pause());
@@ -113,8 +134,11 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   ASSIGN_OR_RETURN(BuiltRunner built, BuildRunner(config, model));
   parts.runner = std::move(built.runner);
   memory_.weight_bytes = parts.runner->weight_bytes();
-  parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
-                                   config.cache().default_tenant());
+  // Rounded KV means something else.
+  const bool rounds = config.cache().store().codec() == config::v1::STORE_CODEC_INT8;
+  const std::string numerics = parts.runner->numerics_id() + (rounds ? "+int8-store" : "");
+  parts.identity =
+      ComputeIdentity(model, *text_.tokenizer, numerics, config.cache().default_tenant());
   facts_ = {model.config.name,
             ArchitectureName(model.config.architecture),
             built.weight_dtype,
@@ -154,10 +178,7 @@ absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, Engine
     if (event.error.empty()) return logger_->Info(event.name);
     logger_->Warning(event.name, {{"error", event.error}});
   };
-  RocksDbOptions options;
-  options.path = cache.store().path();
-  options.write_bytes_per_second = cache.store().write_bytes_per_second();
-  const StoreFactory open = [this, options] {
+  const StoreFactory open = [this, options = ToStoreOptions(cache.store())] {
     auto store = OpenRocksDbStore(options);
     if (!store.ok()) metrics_.StoreFailed(StoreFailure::kOpen);
     return store;
@@ -279,6 +300,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
     RETURN_IF_ERROR(OpenStore(config.cache(), parts));
     RETURN_IF_ERROR(OpenSimilarity(config, parts, options));
   }
+  if (options.store_codec == PayloadCodec::kInt8) options.exact = false;
   RETURN_IF_ERROR(OpenStepTrace(config, parts));
   parts.tokenizer = text_.tokenizer.get();
   parts.metrics = &metrics_;

@@ -68,6 +68,7 @@ void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
   to.set_disk_read_bytes(from.disk_bytes_read);
   to.set_numerics_id(facts.numerics_id);
   to.set_exact(from.exact);
+  to.set_disk_codec(from.disk_codec);
 }
 
 void FillTimes(const GenerateResult& result, RequestSummary& out) {

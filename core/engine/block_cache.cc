@@ -21,6 +21,16 @@ std::vector<BlockId> BlockCache::Share(absl::Span<const TokenId> ids, int32_t to
   return blocks;
 }
 
+std::vector<BlockId> BlockCache::ShareExact(absl::Span<const TokenId> ids) {
+  std::vector<BlockId> blocks;
+  for (const PrefixIndex::Hit& hit : index_.Find(ids).hits) {
+    if (index_.ids(hit.node).size() != static_cast<size_t>(hit.tokens)) break;
+    blocks.push_back(static_cast<BlockId>(hit.value));
+    Hold(blocks.back());
+  }
+  return blocks;
+}
+
 void BlockCache::Hold(BlockId block) {
   if (cached_[block] && pool_.references(block) == 1) ++cached_in_use_;
   pool_.AddReference(block);

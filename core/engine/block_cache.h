@@ -32,6 +32,10 @@ class BlockCache {
   // caller; the last may be used in part and must then be copied before writing.
   std::vector<BlockId> Share(absl::Span<const TokenId> ids, int32_t tokens);
 
+  // As Share of all `ids`, up to the first block that is not cached or holds more than its
+  // part of them: whole blocks and, at the end, one that holds just the rest.
+  std::vector<BlockId> ShareExact(absl::Span<const TokenId> ids);
+
   // A private block for a sequence; evicts when none is free. kResourceExhausted
   // when every block is in use.
   absl::StatusOr<BlockId> Allocate();

@@ -1,71 +1,119 @@
 #include "core/engine/disk_cache.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace reprise {
 
 const DiskCache::Entry& DiskCache::EntryOf(PrefixIndex::NodeId node) const {
-  return entries_.at(index_.value(node));
+  return entries_[index_.value(node)];
+}
+
+DiskCache::Entry* DiskCache::Find(const SegmentKey& key) {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : &entries_[*found];
+}
+
+SegmentRecord DiskCache::RecordOf(const Entry& entry, const SegmentKey& parent,
+                                  int32_t start_position) const {
+  SegmentRecord record;
+  record.key = entry.key;
+  record.parent = parent;
+  record.identity = identity_;
+  record.start_position = start_position;
+  const absl::Span<const TokenId> ids = index_.ids(entry.node);
+  record.kind = ids.size() == kSegmentTokens ? SegmentKind::kFull : SegmentKind::kTail;
+  record.ids.assign(ids.begin(), ids.end());
+  record.payload_bytes = entry.payload_bytes;
+  record.stored_bytes = entry.stored_bytes;
+  record.codec = entry.codec;
+  record.created_unix_ms = entry.created_unix_ms;
+  record.last_used_unix_ms = entry.last_used_unix_ms;
+  record.hit_count = entry.hit_count;
+  return record;
 }
 
 DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
   const PrefixIndex::Match found = index_.Find(ids);
   Match match;
   match.tokens = found.tokens;
+  match.segments.reserve(found.hits.size());
+  const SegmentKey* parent = &identity_;
   for (const PrefixIndex::Hit& hit : found.hits) {
-    match.segments.push_back(EntryOf(hit.node).record);
+    const Entry& entry = EntryOf(hit.node);
+    const auto start = static_cast<int32_t>(match.segments.size()) * kSegmentTokens;
+    match.segments.push_back(RecordOf(entry, *parent, start));
+    parent = &entry.key;
   }
   return match;
+}
+
+void DiskCache::Reserve(size_t segments) {
+  entries_.reserve(segments);
+  by_key_.reserve(segments);
+  index_.Reserve(segments);
 }
 
 std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& record) {
   if (by_key_.contains(record.key)) return std::vector<SegmentKey>();
   PrefixIndex::NodeId parent = PrefixIndex::kRoot;
   if (record.start_position > 0) {
-    const auto found = by_key_.find(record.parent);
-    if (found == by_key_.end()) return std::nullopt;
-    parent = entries_.at(found->second).node;
+    const Entry* found = Find(record.parent);
+    if (found == nullptr) return std::nullopt;
+    parent = found->node;
   }
   std::vector<SegmentKey> superseded;
   if (const auto shorter = index_.FindShorterLeaf(parent, record.ids)) {
-    superseded.push_back(EntryOf(*shorter).record.key);
+    superseded.push_back(EntryOf(*shorter).key);
     Erase(*shorter);
   }
-  const uint64_t number = next_number_++;
+  const auto number = free_.empty() ? static_cast<Number>(entries_.size()) : free_.back();
   const auto inserted = index_.Insert(parent, record.ids, number);
   if (!inserted.inserted) return superseded;
-  index_.Touch(inserted.node, ++tick_);
-  entries_[number] = {record, inserted.node};
-  by_key_[record.key] = number;
-  payload_bytes_ += record.payload_bytes;
+  free_.empty() ? static_cast<void>(entries_.emplace_back()) : free_.pop_back();
+  Entry& entry = entries_[number];
+  entry.key = record.key;
+  entry.node = inserted.node;
+  entry.payload_bytes = record.payload_bytes;
+  entry.stored_bytes = record.stored_bytes;
+  entry.codec = record.codec;
+  entry.created_unix_ms = record.created_unix_ms;
+  entry.hit_count = record.hit_count;
+  Touch(entry, record.last_used_unix_ms);
+  by_key_.insert(number);
+  payload_bytes_ += record.stored_bytes;
   return superseded;
+}
+
+// A use is ordered by its time, so that records may be added in any order.
+void DiskCache::Touch(Entry& entry, int64_t unix_ms) {
+  entry.last_used_unix_ms = unix_ms;
+  index_.Touch(entry.node, static_cast<uint64_t>(std::max<int64_t>(unix_ms, 0)));
 }
 
 void DiskCache::Erase(PrefixIndex::NodeId node) {
   const auto value = index_.Remove(node);
   if (!value) return;
-  const auto entry = entries_.find(*value);
-  payload_bytes_ -= entry->second.record.payload_bytes;
-  by_key_.erase(entry->second.record.key);
-  entries_.erase(entry);
+  const auto number = static_cast<Number>(*value);
+  payload_bytes_ -= entries_[number].stored_bytes;
+  by_key_.erase(number);
+  free_.push_back(number);
 }
 
 std::vector<SegmentKey> DiskCache::Forget(const SegmentKey& key) {
   std::vector<SegmentKey> forgotten;
-  const auto found = by_key_.find(key);
-  if (found == by_key_.end()) return forgotten;
-  const PrefixIndex::NodeId top = entries_.at(found->second).node;
+  const Entry* found = Find(key);
+  if (found == nullptr) return forgotten;
+  const PrefixIndex::NodeId top = found->node;
   // Leaves first: what hangs below `top` cannot be reached without it.
   while (index_.Contains(top)) {
     const auto below = [&](uint64_t value) {
-      PrefixIndex::NodeId at = entries_.at(value).node;
+      PrefixIndex::NodeId at = entries_[value].node;
       while (at != PrefixIndex::kRoot && at != top) at = index_.parent(at);
       return at == top;
     };
     const auto leaves = index_.OldestLeaves(index_.size(), below);
     for (const PrefixIndex::NodeId leaf : leaves) {
-      forgotten.push_back(EntryOf(leaf).record.key);
+      forgotten.push_back(EntryOf(leaf).key);
       Erase(leaf);
     }
   }
@@ -74,12 +122,10 @@ std::vector<SegmentKey> DiskCache::Forget(const SegmentKey& key) {
 
 void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms) {
   for (const SegmentRecord& segment : segments) {
-    const auto found = by_key_.find(segment.key);
-    if (found == by_key_.end()) continue;
-    Entry& entry = entries_.at(found->second);
-    entry.record.last_used_unix_ms = now_unix_ms;
-    ++entry.record.hit_count;
-    index_.Touch(entry.node, ++tick_);
+    Entry* entry = Find(segment.key);
+    if (entry == nullptr) continue;
+    ++entry->hit_count;
+    Touch(*entry, now_unix_ms);
     used_.insert(segment.key);
   }
 }
@@ -87,21 +133,16 @@ void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix
 std::vector<SegmentRecord> DiskCache::TakeUsed() {
   std::vector<SegmentRecord> used;
   for (const SegmentKey& key : used_) {
-    const auto found = by_key_.find(key);
-    if (found != by_key_.end()) used.push_back(entries_.at(found->second).record);
+    const Entry* entry = Find(key);
+    if (entry == nullptr) continue;
+    SegmentRecord record;
+    record.key = entry->key;
+    record.last_used_unix_ms = entry->last_used_unix_ms;
+    record.hit_count = entry->hit_count;
+    used.push_back(std::move(record));
   }
   used_.clear();
   return used;
-}
-
-void DiskCache::OrderByLastUse() {
-  std::vector<const Entry*> oldest_first;
-  for (const auto& [number, entry] : entries_) oldest_first.push_back(&entry);
-  std::sort(oldest_first.begin(), oldest_first.end(), [](const Entry* a, const Entry* b) {
-    return std::tie(a->record.last_used_unix_ms, a->node) <
-           std::tie(b->record.last_used_unix_ms, b->node);
-  });
-  for (const Entry* entry : oldest_first) index_.Touch(entry->node, ++tick_);
 }
 
 std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
@@ -129,7 +170,7 @@ std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
   while (payload_bytes_ > max_bytes) {
     const auto leaves = index_.OldestLeaves(1, [](uint64_t) { return true; });
     if (leaves.empty()) break;
-    evicted.push_back(EntryOf(leaves[0]).record.key);
+    evicted.push_back(EntryOf(leaves[0]).key);
     Erase(leaves[0]);
   }
   return evicted;

@@ -57,12 +57,16 @@ EngineImpl::~EngineImpl() {
 absl::Status EngineImpl::Start() {
   RETURN_IF_ERROR(costs_.Calibrate(*parts_.runner, *parts_.clock));
   reader_ = std::make_unique<WorkerThread>();
-  writer_ = std::make_unique<WorkerThread>();
+  writer_ = std::make_unique<WorkerThread>(WorkerPriority::kLow);
   embedder_ = std::make_unique<WorkerThread>();
   if (parts_.store != nullptr) {
-    StoreListing listing = ListStore();
+    int64_t bytes = 0;
+    StoreListing listing = ListStore([&](const SegmentRecord& record) {
+      bytes += record.stored_bytes;
+      AddToDisk(record);
+    });
     const absl::Status listed = listing.status;
-    Adopt(std::move(listing));  // what could be read counts even then
+    Adopt(std::move(listing), bytes);  // what could be read counts even then
     if (!listed.ok()) {
       StoreFailed(StoreFailure::kList, listed);
       SwitchStoreOff(listed);
@@ -151,13 +155,14 @@ bool EngineImpl::TakeTasks(bool wait) {
 
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
-         embeddings_.empty() && !embedding_now_ && (!vectors_changed_ || vectors_not_saved_) &&
-         !saving_vectors_ && !retrying_store_;
+         write_admission_.num_deferred() == 0 && embeddings_.empty() && !embedding_now_ &&
+         (!vectors_changed_ || vectors_not_saved_) && !saving_vectors_ && !retrying_store_;
 }
 
 void EngineImpl::Loop() {
   const auto has_work = [this] {
-    return !running_.empty() || !copies_.empty() || NextAdmitted().has_value();
+    return !running_.empty() || !copies_.empty() || MayWriteDeferred() ||
+           NextAdmitted().has_value();
   };
   while (TakeTasks(/*wait=*/!has_work())) {
     CheckEnded();
@@ -170,6 +175,7 @@ void EngineImpl::Loop() {
       CopyOneSegment();
     } else {
       while (!copies_.empty()) CopyOneSegment();
+      if (MayWriteDeferred()) WriteDeferred();
       RunQueuedEmbedding();
       if (Now() - last_activity_ >= options_.flush_after_idle) {
         FlushWrites();
@@ -322,6 +328,10 @@ void EngineImpl::Drain(absl::Duration limit) {
   }
   const auto flushed = std::make_shared<std::promise<void>>();
   Post([this, flushed] {
+    while (write_admission_.num_deferred() > 0) {
+      WriteDeferred();
+      while (!copies_.empty()) CopyOneSegment();
+    }
     while (!copies_.empty()) CopyOneSegment();
     FlushWrites();
     SaveVectors();

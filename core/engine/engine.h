@@ -45,8 +45,17 @@ struct EngineOptions {
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
   int semantic_top_k = 1;           // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;  // SEMANTIC: a candidate counts only as a whole
-  // Live payload of all identities; others' go first, then least recently used leaves.
+  // Live payload of all identities; others' go first, then least recently used leaves. The
+  // store's own limit, KvStore::PayloadLimit, counts too.
   int64_t max_disk_bytes = int64_t{8} << 30;
+  int64_t write_batch_bytes = int64_t{16} << 20;  // payload that becomes durable together
+  // Whether only what is used a second time is written at once and the rest when the engine
+  // has been idle for flush_after_idle, and nothing that would not be loaded.
+  bool write_selectively = false;
+  // How segments may lie in the store: compressed while they load faster then, by what was
+  // measured. kInt8 changes replies: `exact` must be false.
+  PayloadCodec store_codec = PayloadCodec::kRaw;
+  int kv_value_bytes = 2;  // of one value in a block
   // Payload bytes on their way to the store, in memory until it has them: two seconds
   // of writing at the store's default cap. What comes on top is not written.
   int64_t max_pending_write_bytes = int64_t{512} << 20;

@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "core/engine/admission.h"
 #include "core/engine/block_cache.h"
+#include "core/engine/compression.h"
 #include "core/engine/cost_model.h"
 #include "core/engine/disk_cache.h"
 #include "core/engine/engine.h"
@@ -21,6 +22,7 @@
 #include "core/engine/scheduler.h"
 #include "core/engine/sequence.h"
 #include "core/engine/worker_thread.h"
+#include "core/engine/write_admission.h"
 
 namespace reprise {
 
@@ -49,7 +51,8 @@ class EngineImpl final : public Engine {
     absl::Status status;
     absl::Duration elapsed;
     int64_t bytes = 0;
-    bool given_up = false;  // it stalled: its request went on without it
+    PayloadCodec codec = PayloadCodec::kRaw;  // the one that loses most
+    bool given_up = false;                    // it stalled: its request went on without it
   };
 
   // An explanation that waits for the embedding thread; `dead`: nobody waits for it.
@@ -79,7 +82,6 @@ class EngineImpl final : public Engine {
   // What the store holds of this namespace.
   struct StoreListing {
     absl::Status status;
-    std::vector<SegmentRecord> segments;  // parents before children
     std::vector<std::pair<uint64_t, std::vector<TokenId>>> prompts;
     StoreStats stats;
   };
@@ -178,21 +180,31 @@ class EngineImpl final : public Engine {
 
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
-  void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks);
+  // Why a segment is not written now; without a reason it is when the engine is idle.
+  struct NotNow {
+    std::optional<WriteSkip> skip;
+  };
+  int64_t PayloadBytes(size_t tokens) const;
+  std::optional<NotNow> WhyNotNow(const SegmentRecord& record, bool idle);
+  void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks, bool idle);
+  void QueueSegment(SegmentRecord&& record, absl::Span<const BlockId> blocks);
+  bool MayWriteDeferred() const;
+  void WriteDeferred();
   void CopyOneSegment();
+  PayloadCodec CodecNow() const;
   void FlushWrites();
   void SaveUsage();
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
-  void EvictFromStore();
-  void EvictOtherIdentities();
+  void EvictFromStore(int64_t more = 0);
+  void EvictOtherIdentities(int64_t limit);
   void DeleteFromStore(std::vector<SegmentKey> keys);
   void Tell(std::string event, const absl::Status& status = absl::OkStatus());
   void StoreFailed(StoreFailure failure, const absl::Status& status);
   void SwitchStoreOff(const absl::Status& status);
   void RetryStore();
-  StoreListing ListStore();
-  void Adopt(StoreListing&& listing);
+  StoreListing ListStore(const std::function<void(SegmentRecord)>& visit);
+  void Adopt(StoreListing&& listing, int64_t own_bytes);
 
   const EngineOptions options_;
   EngineParts parts_;
@@ -213,6 +225,8 @@ class EngineImpl final : public Engine {
   DiskCache disk_;
   PromptDirectory prompts_;
   CostModel costs_;
+  WriteAdmission write_admission_;
+  CompressionRates compression_;      // the latest
   int steps_beside_decode_ = 0;       // in a row, with prompt rows
   std::deque<SequencePtr> queued_;    // not taken up yet, or preempted
   std::list<SequencePtr> waiting_;    // embedding or loading

@@ -5,8 +5,11 @@
 namespace reprise {
 namespace {
 
-constexpr int64_t kWriteBatchBytes = int64_t{16} << 20;
+// Below the store's limit, once it is reached, so that files are freed seldom and many at once.
+constexpr int64_t kFreedShare = 64;
+
 constexpr int kFailuresToSwitchOff = 3;
+constexpr int64_t kLargeLoad = int64_t{1} << 30;  // whose time is that of its bytes
 
 }  // namespace
 
@@ -14,31 +17,82 @@ void EngineImpl::Keep(Sequence& sequence) {
   if (!DropAhead(sequence)) return;
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
   blocks_.Commit(ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
-  if (StoreOn()) QueueSegments(ids, sequence.blocks);
+  if (StoreOn()) QueueSegments(ids, sequence.blocks, /*idle=*/false);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
 
-void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks) {
-  const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
-  for (SegmentRecord& record : disk_.Missing(ids)) {
-    const size_t first = record.start_position / kBlockTokens;
-    const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
-    record.payload_bytes = static_cast<int64_t>(count) * parts_.runner->block_bytes();
-    if (pending_bytes_ + record.payload_bytes > options_.max_pending_write_bytes) {
-      parts_.metrics->StoreFailed(StoreFailure::kWriteQueueFull);
-      return;
-    }
-    pending_bytes_ += record.payload_bytes;
-    record.created_unix_ms = record.last_used_unix_ms = now;
-    PendingCopy copy;
-    for (const BlockId block : blocks.subspan(first, count)) {
-      blocks_.Hold(block);
-      copy.blocks.push_back(block);
-    }
-    disk_.BeginWrite(record.key);
-    copy.record = std::move(record);
-    copies_.push_back(std::move(copy));
+int64_t EngineImpl::PayloadBytes(size_t tokens) const {
+  return BlocksFor(static_cast<int32_t>(tokens)) * parts_.runner->block_bytes();
+}
+
+// What keeps a segment, and with it those behind it, from being written now.
+std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(const SegmentRecord& record, bool idle) {
+  const int64_t bytes = PayloadBytes(record.ids.size());
+  if (options_.write_selectively && !idle) {
+    const auto tokens = static_cast<int32_t>(record.ids.size());
+    const auto decision =
+        write_admission_.Decide(record.key, costs_.PredictPrefill(tokens, record.start_position),
+                                costs_.PredictLoad(bytes));
+    if (decision == WriteAdmission::Decision::kNever) return NotNow{WriteSkip::kNoBenefit};
+    if (decision == WriteAdmission::Decision::kWhenIdle) return NotNow{};
   }
+  const bool full = pending_bytes_ + bytes > options_.max_pending_write_bytes;
+  return full ? std::optional(NotNow{WriteSkip::kQueueFull}) : std::nullopt;
+}
+
+// With `idle`, first uses are written too.
+void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks,
+                               bool idle) {
+  std::optional<NotNow> not_now;  // of one segment and all behind it
+  for (SegmentRecord& record : disk_.Missing(ids)) {
+    if (!not_now) not_now = WhyNotNow(record, idle);
+    if (!not_now) {
+      QueueSegment(std::move(record), blocks);
+    } else if (not_now->skip) {
+      parts_.metrics->SegmentSkipped(*not_now->skip, PayloadBytes(record.ids.size()));
+    } else {
+      WhyNotNow(record, idle);  // seen once
+    }
+  }
+  if (!not_now || not_now->skip) return;
+  if (write_admission_.Defer({ids.begin(), ids.end()})) return;
+  parts_.metrics->SegmentSkipped(WriteSkip::kQueueFull, 0);
+}
+
+void EngineImpl::QueueSegment(SegmentRecord&& record, absl::Span<const BlockId> blocks) {
+  record.payload_bytes = PayloadBytes(record.ids.size());
+  pending_bytes_ += record.payload_bytes;
+  record.created_unix_ms = record.last_used_unix_ms = absl::ToUnixMillis(parts_.clock->Now());
+  PendingCopy copy;
+  const size_t first = record.start_position / kBlockTokens;
+  const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
+  for (const BlockId block : blocks.subspan(first, count)) {
+    blocks_.Hold(block);
+    copy.blocks.push_back(block);
+  }
+  disk_.BeginWrite(record.key);
+  copy.record = std::move(record);
+  copies_.push_back(std::move(copy));
+}
+
+// Whether first uses may be written now: nothing else was to be done for a while, and what
+// was taken before is on its way.
+bool EngineImpl::MayWriteDeferred() const {
+  return write_admission_.num_deferred() > 0 && !HasSequences() &&
+         pending_bytes_ < options_.write_batch_bytes &&
+         Now() - last_activity_ >= options_.flush_after_idle;
+}
+
+// The oldest first use, as far as its KV is still there.
+void EngineImpl::WriteDeferred() {
+  const auto ids = write_admission_.TakeDeferred();
+  if (!ids || !StoreOn()) return;
+  const std::vector<BlockId> blocks = blocks_.ShareExact(*ids);
+  const size_t there = std::min(ids->size(), blocks.size() * kBlockTokens);
+  QueueSegments(absl::MakeConstSpan(*ids).first(there), blocks, /*idle=*/true);
+  for (const BlockId block : blocks) blocks_.Release(block);
+  if (there == ids->size()) return;
+  parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids->size() - there));
 }
 
 // One segment a turn, so that copying never holds up a step for long.
@@ -63,7 +117,7 @@ void EngineImpl::CopyOneSegment() {
   writes_bytes_ += copy.record.payload_bytes;
   write.record = std::move(copy.record);
   writes_.push_back(std::move(write));
-  if (writes_bytes_ >= kWriteBatchBytes) FlushWrites();
+  if (writes_bytes_ >= options_.write_batch_bytes) FlushWrites();
 }
 
 // Lets the next start evict in the order that holds now.
@@ -85,14 +139,24 @@ void EngineImpl::FlushWrites() {
   writes_.clear();
   writes_bytes_ = 0;
   writing_segments_ += static_cast<int64_t>(batch->size());
-  writer_->Post([this, batch] {
+  writer_->Post([this, batch, codec = CodecNow(), rates = compression_]() mutable {
+    for (SegmentWrite& write : *batch) {
+      Compress(codec, options_.kv_value_bytes, *parts_.clock, write, rates);
+    }
     absl::Status status = parts_.store->WriteSegments(*batch);
     std::vector<SegmentRecord> records;
     for (SegmentWrite& write : *batch) records.push_back(std::move(write.record));
-    Post([this, records = std::move(records), status = std::move(status)] {
+    Post([this, rates, records = std::move(records), status = std::move(status)] {
+      compression_ = rates;
       WritesDone(records, status);
     });
   });
+}
+
+PayloadCodec EngineImpl::CodecNow() const {
+  const absl::Duration raw = costs_.PredictLoad(kLargeLoad) - costs_.PredictLoad(1);
+  const double bytes_per_second = static_cast<double>(kLargeLoad) / absl::ToDoubleSeconds(raw);
+  return PaysToCompress(bytes_per_second, compression_) ? options_.store_codec : PayloadCodec::kRaw;
 }
 
 void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status) {
@@ -101,14 +165,23 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
     disk_.EndWrite(record.key);
     pending_bytes_ -= record.payload_bytes;
   }
-  if (!status.ok()) {
-    StoreFailed(StoreFailure::kWrite, status);
-    return;
+  if (absl::IsResourceExhausted(status)) {
+    int64_t refused = 0;
+    for (const SegmentRecord& record : records) {
+      refused += record.payload_bytes;
+      parts_.metrics->SegmentSkipped(WriteSkip::kNoRoom, record.payload_bytes);
+    }
+    return EvictFromStore(refused);
   }
+  if (!status.ok()) return StoreFailed(StoreFailure::kWrite, status);
   store_failures_ = 0;
   int64_t bytes = 0;
   for (const SegmentRecord& record : records) {
-    bytes += record.payload_bytes;
+    bytes += record.stored_bytes;
+    if (record.codec != PayloadCodec::kRaw) {
+      parts_.metrics->SegmentCompressed(PayloadCodecName(record.codec),
+                                        record.payload_bytes - record.stored_bytes);
+    }
     AddToDisk(record);
   }
   durable_segments_ += static_cast<int64_t>(records.size());
@@ -118,13 +191,20 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
 
 // Indexes a durable record; it, or what it supersedes, goes when nothing can reach it.
 void EngineImpl::AddToDisk(const SegmentRecord& record) {
-  DeleteFromStore(disk_.Add(record).value_or(std::vector<SegmentKey>{record.key}));
+  std::optional<std::vector<SegmentKey>> superseded = disk_.Add(record);
+  if (!superseded) return DeleteFromStore({record.key});
+  DeleteFromStore(*std::move(superseded));
 }
 
-void EngineImpl::EvictFromStore() {
-  EvictOtherIdentities();
+// `more` is payload that did not fit: as much goes even below the limit.
+void EngineImpl::EvictFromStore(int64_t more) {
+  const int64_t payload = disk_.payload_bytes() + other_bytes_;
+  int64_t limit = std::min({options_.max_disk_bytes, parts_.store->PayloadLimit(), payload - more});
+  if (payload <= limit) return;
+  if (limit < options_.max_disk_bytes) limit -= limit / kFreedShare;
+  EvictOtherIdentities(limit);
   const int64_t before = disk_.payload_bytes();
-  std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes - other_bytes_);
+  std::vector<SegmentKey> keys = disk_.EvictPast(limit - other_bytes_);
   if (keys.empty()) return;
   parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
                                   before - disk_.payload_bytes());
@@ -132,8 +212,8 @@ void EngineImpl::EvictFromStore() {
 }
 
 // What other identities left is of no use to this one, so it gives way first.
-void EngineImpl::EvictOtherIdentities() {
-  const int64_t room = std::max<int64_t>(options_.max_disk_bytes - disk_.payload_bytes(), 0);
+void EngineImpl::EvictOtherIdentities(int64_t limit) {
+  const int64_t room = std::max<int64_t>(limit - disk_.payload_bytes(), 0);
   if (other_bytes_ <= room) return;
   const int64_t before = other_bytes_;
   other_bytes_ = room;
@@ -184,8 +264,10 @@ void EngineImpl::RetryStore() {
   if (!off || waits) return;
   retrying_store_ = true;
   writer_->Post([this] {
-    auto listing = std::make_shared<StoreListing>(ListStore());
-    Post([this, listing] {
+    auto records = std::make_shared<std::vector<SegmentRecord>>();
+    auto listing = std::make_shared<StoreListing>(
+        ListStore([&](SegmentRecord record) { records->push_back(std::move(record)); }));
+    Post([this, listing, records] {
       retrying_store_ = false;
       retry_store_at_ = Now() + options_.retry_pause;
       if (!listing->status.ok()) return StoreFailed(StoreFailure::kList, listing->status);
@@ -194,18 +276,21 @@ void EngineImpl::RetryStore() {
       const StoreStats& stats = listing->stats;
       parts_.metrics->SetStoreGauges(
           {true, stats.segment_count, stats.payload_bytes, stats.disk_bytes, stats.buffer_bytes});
-      Adopt(std::move(*listing));
+      int64_t bytes = 0;
+      for (const SegmentRecord& record : *records) {
+        bytes += record.stored_bytes;
+        AddToDisk(record);
+      }
+      Adopt(std::move(*listing), bytes);
       Tell("store_switched_on");
     });
   });
 }
 
-EngineImpl::StoreListing EngineImpl::ListStore() {
+EngineImpl::StoreListing EngineImpl::ListStore(const std::function<void(SegmentRecord)>& visit) {
   StoreListing listing;
+  listing.status = parts_.store->ForEachSegment(parts_.identity, visit);
   listing.stats = parts_.store->Stats();
-  listing.status = parts_.store->ForEachSegment(parts_.identity, [&](SegmentRecord record) {
-    listing.segments.push_back(std::move(record));
-  });
   if (!listing.status.ok()) return listing;
   listing.status = parts_.store->ForEachPrompt(parts_.identity, [&](PromptRecord prompt) {
     listing.prompts.emplace_back(prompt.id, std::move(prompt.ids));
@@ -213,13 +298,9 @@ EngineImpl::StoreListing EngineImpl::ListStore() {
   return listing;
 }
 
-void EngineImpl::Adopt(StoreListing&& listing) {
-  other_bytes_ = listing.stats.payload_bytes;
-  for (const SegmentRecord& record : listing.segments) {
-    other_bytes_ -= record.payload_bytes;
-    AddToDisk(record);
-  }
-  disk_.OrderByLastUse();
+// `own_bytes` is payload of this identity, of what the store had.
+void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
+  other_bytes_ = listing.stats.payload_bytes - own_bytes;
   for (auto& [id, ids] : listing.prompts) prompts_.Restore(id, std::move(ids));
   ForgetOldPrompts();
   if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller

@@ -169,6 +169,7 @@ EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> recor
     load.bytes += record.payload_bytes;
     parts_.metrics->SegmentRead(record.payload_bytes, Now() - before);
     load.payloads.push_back(std::move(payload));
+    load.codec = std::max(load.codec, record.codec);
   }
   load.elapsed = Now() - start;
   return load;
@@ -230,6 +231,7 @@ void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, 
     const std::vector<TokenId> prefix(prompt.begin(), prompt.begin() + record.start_position);
     if (!PlaceSegment(prefix, record, load.payloads[i])) break;
   }
+  if (load.bytes > 0) sequence->result.reuse.disk_codec = PayloadCodecName(load.codec);
   EndLoad(sequence, plan, load.bytes, load.elapsed);
 }
 

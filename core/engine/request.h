@@ -144,7 +144,8 @@ struct Reuse {
   absl::Duration actual_load;             // whole load, overlapped part included
   absl::Duration entry_age;               // since the deepest reused KV was computed; 0: none was
   int64_t disk_bytes_read = 0;
-  bool exact = true;  // false: the numerics probe failed and the operator allowed it
+  std::string disk_codec;  // PayloadCodecName of what was loaded; empty: nothing was
+  bool exact = true;       // false: the numerics probe failed and the operator allowed it
 };
 
 struct TokenChunk {

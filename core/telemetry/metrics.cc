@@ -60,9 +60,11 @@ constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",      "FO
 constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
                                    "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
 // By StoreFailure.
-constexpr const char* kOperations[] = {
-    "open", "read", "write", "delete", "list", "write_queue_full", "load_stalled"};
+constexpr const char* kOperations[] = {"open", "read", "write", "delete", "list", "load_stalled"};
 static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kLoadStalled) + 1);
+constexpr const char* kCodecs[] = {"lossless", "int8"};
+constexpr const char* kWriteSkips[] = {"no_benefit", "queue_full", "evicted", "no_room"};
+static_assert(std::size(kWriteSkips) == static_cast<size_t>(WriteSkip::kNoRoom) + 1);
 
 template <size_t N>
 std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
@@ -157,6 +159,14 @@ struct Metrics::Impl {
       One("reprise_store_evicted_segments_total", "Segments evicted from the store.");
   Counter& evicted_segment_bytes =
       One("reprise_store_evicted_bytes_total", "Payload bytes evicted from the store.");
+  Family<Counter>& compressed_segments =
+      Counters("reprise_store_compressed_segments_total", "Segments written compressed.");
+  Family<Counter>& compression_saved =
+      Counters("reprise_store_compression_saved_bytes_total", "Bytes that compression saved.");
+  Family<Counter>& skipped_segments =
+      Counters("reprise_store_skipped_segments_total", "Segments that were not written.");
+  Family<Counter>& skipped_segment_bytes =
+      Counters("reprise_store_skipped_bytes_total", "Payload bytes that were not written.");
   Family<Counter>& store_failures =
       Counters("reprise_store_failures_total", "Failed store operations.");
   Counter& evicted_blocks =
@@ -193,6 +203,14 @@ Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
   for (const char* tier : {"device", "host", "disk"}) impl_->cached_tokens.Add({{"tier", tier}});
   for (const char* operation : kOperations) {
     impl_->store_failures.Add({{"operation", operation}});
+  }
+  for (const char* codec : kCodecs) {
+    impl_->compressed_segments.Add({{"codec", codec}});
+    impl_->compression_saved.Add({{"codec", codec}});
+  }
+  for (const char* reason : kWriteSkips) {
+    impl_->skipped_segments.Add({{"reason", reason}});
+    impl_->skipped_segment_bytes.Add({{"reason", reason}});
   }
 }
 
@@ -315,6 +333,18 @@ void Metrics::SegmentCorrupt() { impl_->corrupt.Increment(); }
 void Metrics::SegmentsEvicted(int64_t segments, int64_t bytes) {
   impl_->evicted_segments.Increment(static_cast<double>(segments));
   impl_->evicted_segment_bytes.Increment(static_cast<double>(bytes));
+}
+
+void Metrics::SegmentCompressed(absl::string_view codec, int64_t saved) {
+  const std::string name = Bounded(kCodecs, codec);
+  impl_->compressed_segments.Add({{"codec", name}}).Increment();
+  impl_->compression_saved.Add({{"codec", name}}).Increment(static_cast<double>(saved));
+}
+
+void Metrics::SegmentSkipped(WriteSkip reason, int64_t bytes) {
+  const char* name = kWriteSkips[static_cast<size_t>(reason)];
+  impl_->skipped_segments.Add({{"reason", name}}).Increment();
+  impl_->skipped_segment_bytes.Add({{"reason", name}}).Increment(static_cast<double>(bytes));
 }
 
 void Metrics::BlocksEvicted(int64_t blocks) {

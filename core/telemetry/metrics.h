@@ -82,9 +82,13 @@ struct ResidentMemory {
   int64_t encoder_bytes = 0;  // the sentence encoder's weights
 };
 
-// What the store failed at; kWriteQueueFull: a segment was not taken for writing;
-// kLoadStalled: a load took longer than its budget, and its request computed.
-enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull, kLoadStalled };
+// What the store failed at; kLoadStalled: a load took longer than its budget, and its request
+// computed.
+enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kLoadStalled };
+
+// Why a segment was not written: computing it is as fast as loading it; too much waits to be
+// written; its KV was gone when its turn came; it did not fit below the disk limit.
+enum class WriteSkip { kNoBenefit, kQueueFull, kEvicted, kNoRoom };
 
 // Where what a preempted sequence had computed comes from when it resumes: from the cache,
 // as far as it is not evicted, or from computing it again.
@@ -110,6 +114,9 @@ class Metrics {
   void SetStoreGauges(const StoreGauges& gauges);
 
   void SegmentsDurable(int64_t segments, int64_t bytes);
+  // `codec` is one of few names; `saved` bytes are not written for it.
+  void SegmentCompressed(absl::string_view codec, int64_t saved);
+  void SegmentSkipped(WriteSkip reason, int64_t bytes);
   void SegmentRead(int64_t bytes, absl::Duration elapsed);
   void SegmentCorrupt();
   void SegmentsEvicted(int64_t segments, int64_t bytes);

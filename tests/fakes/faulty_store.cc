@@ -20,6 +20,10 @@ class FaultyStore final : public KvStore {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kReadSegment));
     return store_->ReadSegment(record, out);
   }
+  absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override {
+    RETURN_IF_ERROR(faults_->Take(StoreOperation::kReadSegment));
+    return store_->ReadSegmentInto(record, sink);
+  }
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
     return store_->DeleteSegments(keys);
@@ -49,6 +53,7 @@ class FaultyStore final : public KvStore {
     return store_->ForEachPrompt(identity, visit);
   }
   StoreStats Stats() const override { return store_->Stats(); }
+  int64_t PayloadLimit() const override { return store_->PayloadLimit(); }
 
  private:
   const std::shared_ptr<KvStore> store_;

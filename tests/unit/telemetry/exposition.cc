@@ -148,6 +148,8 @@ void RecordEverything(Metrics& metrics) {
   metrics.SegmentRead(1300, absl::Milliseconds(7));
   metrics.SegmentCorrupt();
   metrics.SegmentsEvicted(14, 1400);
+  metrics.SegmentCompressed("lossless", 1800);
+  metrics.SegmentSkipped(WriteSkip::kEvicted, 1700);
   metrics.BlocksEvicted(15);
   metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
