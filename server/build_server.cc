@@ -228,17 +228,23 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
 void BuiltServer::MatchVectors(EngineParts& parts) {
   const std::vector<uint64_t> ids = parts.vectors->Ids();
   std::set<uint64_t> unknown(ids.begin(), ids.end());
+  int64_t added = 0;
   const absl::Status listed =
       parts.store->ForEachPrompt(parts.identity, [&](const PromptRecord& prompt) {
-        if (unknown.erase(prompt.id) > 0) return;
+        unknown.erase(prompt.id);
+        // After a crash an id may name another prompt than the index was saved with.
+        if (parts.vectors->Holds(prompt.id, prompt.embedding)) return;
         // A record whose vector does not fit is only not found by similarity.
-        parts.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
+        added += parts.vectors->Add(prompt.id, prompt.embedding).ok() ? 1 : 0;
       });
   if (!listed.ok()) {
     logger_->Warning("vector_index_not_rebuilt", {{"error", std::string(listed.message())}});
     return;
   }
   for (const uint64_t id : unknown) parts.vectors->Remove(id).IgnoreError();
+  if (added == 0 && unknown.empty()) return;
+  logger_->Info("vector_index_rebuilt",
+                {{"added", added}, {"removed", static_cast<int64_t>(unknown.size())}});
 }
 
 absl::Status BuiltServer::OpenStepTrace(const ServerConfig& config, EngineParts& parts) {

@@ -156,7 +156,8 @@ bool EngineImpl::TakeTasks(bool wait) {
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
          write_admission_.num_deferred() == 0 && embeddings_.empty() && !embedding_now_ &&
-         (!vectors_changed_ || vectors_not_saved_) && !saving_vectors_ && !retrying_store_;
+         (!VectorsToSave(/*all=*/false) || vectors_not_saved_) && !saving_vectors_ &&
+         !retrying_store_;
 }
 
 void EngineImpl::Loop() {
@@ -179,7 +180,7 @@ void EngineImpl::Loop() {
       RunQueuedEmbedding();
       if (Now() - last_activity_ >= options_.flush_after_idle) {
         FlushWrites();
-        SaveVectors();
+        SaveVectors(/*all=*/false);
       }
     }
     PublishState();
@@ -334,7 +335,7 @@ void EngineImpl::Drain(absl::Duration limit) {
     }
     while (!copies_.empty()) CopyOneSegment();
     FlushWrites();
-    SaveVectors();
+    SaveVectors(/*all=*/true);
     writer_->Post([this, flushed] { Post([flushed] { flushed->set_value(); }); });
   });
   flushed->get_future().get();

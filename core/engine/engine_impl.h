@@ -148,7 +148,8 @@ class EngineImpl final : public Engine {
   std::vector<uint64_t> ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors);
   void ForgetOldPrompts();
   void DeletePromptFromStore(uint64_t id);
-  void SaveVectors();
+  bool VectorsToSave(bool all) const;
+  void SaveVectors(bool all);
 
   // engine_schedule.cc: what a step is made of, and what it teaches.
   ScheduleSnapshot TakeSnapshot() const;
@@ -262,7 +263,7 @@ class EngineImpl final : public Engine {
   };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  bool vectors_changed_ = false;
+  int64_t vector_changes_ = 0;  // since the index was saved
   bool saving_vectors_ = false;
   bool vectors_not_saved_ = false;  // the last attempt failed
 

@@ -6,6 +6,7 @@ namespace reprise {
 namespace {
 
 constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
+constexpr int64_t kMaxUnsaved = 4096;           // vectors; a start adds them in a moment
 
 }  // namespace
 
@@ -140,7 +141,7 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
   const auto known = prompts_.IdOf(ids);
   const auto id = known ? known : prompts_.Add(ids);
   if (!id || !parts_.vectors->Add(*id, embedding).ok()) return;
-  vectors_changed_ = true;
+  ++vector_changes_;
   ForgetOldPrompts();
   if (!StoreOn()) return;
   PromptRecord prompt{*id, parts_.identity, ids, embedding,
@@ -167,7 +168,7 @@ std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(const std::vector<Neighbo
       DeletePromptFromStore(neighbor.id);
     }
     evicted.push_back(neighbor.id);
-    vectors_changed_ = true;
+    ++vector_changes_;
   }
   return evicted;
 }
@@ -191,10 +192,17 @@ void EngineImpl::DeletePromptFromStore(uint64_t id) {
   });
 }
 
-void EngineImpl::SaveVectors() {
-  if (saving_vectors_ || !(vectors_changed_ || vectors_not_saved_)) return;
+// A large index is saved once a tenth of it is new: a start takes what is missing from the
+// store, which costs less than writing all of it for each prompt.
+bool EngineImpl::VectorsToSave(bool all) const {
+  if (vector_changes_ == 0) return false;
+  return all || vector_changes_ >= std::min<int64_t>(parts_.vectors->size() / 10, kMaxUnsaved);
+}
+
+void EngineImpl::SaveVectors(bool all) {
+  if (saving_vectors_ || !(VectorsToSave(all) || vectors_not_saved_)) return;
   if (vectors_not_saved_ && Now() < retry_vectors_at_) return;
-  vectors_changed_ = false;
+  vector_changes_ = 0;
   if (options_.vector_index_path.empty()) return;
   saving_vectors_ = true;
   writer_->Post([this] {

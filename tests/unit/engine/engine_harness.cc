@@ -33,6 +33,9 @@ class GatedIndex final : public VectorIndex {
     return index_->Search(query, count);
   }
   bool Contains(uint64_t id) const override { return index_->Contains(id); }
+  bool Holds(uint64_t id, absl::Span<const float> vector) const override {
+    return index_->Holds(id, vector);
+  }
   std::vector<uint64_t> Ids() const override { return index_->Ids(); }
   int64_t size() const override { return index_->size(); }
   int dimensions() const override { return index_->dimensions(); }
