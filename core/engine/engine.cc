@@ -18,6 +18,9 @@ constexpr std::chrono::milliseconds kIdleWait{100};
 // How late a caller of Explain that gives up is noticed.
 constexpr std::chrono::milliseconds kExplainPoll{5};
 
+// Among which the deepest of equally near ones is chosen.
+constexpr int kExplainNeighbors = 8;
+
 absl::Status CheckParts(const EngineParts& parts) {
   if (parts.runner != nullptr && parts.tokenizer != nullptr && parts.metrics != nullptr &&
       parts.clock != nullptr) {
@@ -266,9 +269,11 @@ std::future<Explanation> EngineImpl::StartExplain(const std::shared_ptr<ExplainJ
   std::future<Explanation> explained = job->explained.get_future();
   embedder_->Post([this, job] {
     if (job->dead) return;
-    FindNearest(job->request.prompt_text, [this, job](const absl::StatusOr<Nearest>& nearest) {
-      if (!job->dead) job->explained.set_value(ExplainNow(job->request, nearest));
-    });
+    const int wanted = std::max(options_.semantic_top_k, kExplainNeighbors);
+    FindNearest(job->request.prompt_text, wanted,
+                [this, job](const absl::StatusOr<Nearest>& nearest) {
+                  if (!job->dead) job->explained.set_value(ExplainNow(job->request, nearest));
+                });
   });
   return explained;
 }

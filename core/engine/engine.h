@@ -111,8 +111,10 @@ struct Explanation {
   ReuseReason reason = ReuseReason::kNone;
   absl::Duration predicted_cold_prefill;
   absl::Duration predicted_warm_prefill;  // load included
-  std::optional<Candidate> nearest;       // by sentence embedding
-  std::vector<TokenId> nearest_ids;       // that prompt's ids
+  absl::Duration predicted_load;
+  int64_t load_bytes = 0;            // payload in the store behind what memory holds
+  std::optional<Candidate> nearest;  // by sentence embedding; of equally near ones the deepest
+  std::vector<TokenId> nearest_ids;  // that prompt's ids
 };
 
 struct CacheStats {

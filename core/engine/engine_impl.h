@@ -67,6 +67,7 @@ class EngineImpl final : public Engine {
     std::vector<float> embedding;
     std::vector<Neighbor> neighbors;
     bool evicted = false;  // there were nearer ones whose KV is gone
+    int wanted = 0;        // of neighbors
   };
   // Rows of a step by kind.
   struct StepRows {
@@ -136,7 +137,7 @@ class EngineImpl final : public Engine {
 
   // engine_similarity.cc: the vector index.
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
-  void FindNearest(const std::string& text, const NearestTask& done);
+  void FindNearest(const std::string& text, int wanted, const NearestTask& done);
   void SearchNearest(Nearest nearest, const NearestTask& done);
   void Embed(const SequencePtr& sequence);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);

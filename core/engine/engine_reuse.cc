@@ -328,6 +328,8 @@ Explanation EngineImpl::ExplainNow(const ExplainRequest& request,
   if (nearest.ok()) {
     probe.embedding = nearest->embedding;
     probe.neighbors = nearest->neighbors;
+    const auto top_k = static_cast<size_t>(options_.semantic_top_k);
+    if (probe.neighbors.size() > top_k) probe.neighbors.resize(top_k);
     probe.nearest_evicted = nearest->evicted;
   }
   DiskCache::Match disk;
@@ -345,10 +347,13 @@ Explanation EngineImpl::ExplainNow(const ExplainRequest& request,
   explanation.reason = plan.reason;
   explanation.predicted_cold_prefill = plan.predicted_cold_prefill;
   explanation.predicted_warm_prefill = plan.predicted_prefill + plan.predicted_load;
-  if (!nearest.ok() || nearest->neighbors.empty()) return explanation;
-  const Neighbor& first = nearest->neighbors.front();
-  explanation.nearest = prompts_.Compare(first, request.prompt);
-  if (explanation.nearest) explanation.nearest_ids = *prompts_.Find(first.id);
+  explanation.predicted_load = plan.predicted_load;
+  explanation.load_bytes = snapshot.load_bytes;
+  if (!nearest.ok()) return explanation;
+  explanation.nearest = prompts_.Nearest(nearest->neighbors, request.prompt);
+  if (explanation.nearest) {
+    explanation.nearest_ids = *prompts_.Find(explanation.nearest->prompt_id);
+  }
   return explanation;
 }
 

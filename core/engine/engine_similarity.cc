@@ -24,16 +24,16 @@ absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text)
 }
 
 // On the embedding thread; `done` runs on the engine's.
-void EngineImpl::FindNearest(const std::string& text, const NearestTask& done) {
+void EngineImpl::FindNearest(const std::string& text, int wanted, const NearestTask& done) {
   auto embedding = RunEmbed(text);
-  if (embedding.ok()) return SearchNearest({*std::move(embedding), {}}, done);
+  if (embedding.ok()) return SearchNearest({*std::move(embedding), {}, false, wanted}, done);
   Post([done, status = embedding.status()] { done(status); });
 }
 
 // Again and again until no neighbour is a prompt whose KV is gone, so that such a
 // one never takes the place of one that can be reused.
 void EngineImpl::SearchNearest(Nearest nearest, const NearestTask& done) {
-  auto found = parts_.vectors->Search(nearest.embedding, options_.semantic_top_k);
+  auto found = parts_.vectors->Search(nearest.embedding, nearest.wanted);
   nearest.neighbors = found.ok() ? *std::move(found) : std::vector<Neighbor>();
   Post([this, done, nearest = std::move(nearest)]() mutable {
     std::vector<uint64_t> evicted = ForgetEvictedPrompts(nearest.neighbors);
@@ -61,7 +61,9 @@ void EngineImpl::Embed(const SequencePtr& sequence) {
     }
     LookUp(sequence);
   };
-  embedder_->Post([this, sequence, done] { FindNearest(sequence->request.prompt_text, done); });
+  embedder_->Post([this, sequence, done] {
+    FindNearest(sequence->request.prompt_text, options_.semantic_top_k, done);
+  });
 }
 
 // How many tokens SEMANTIC retrieval may reuse: no more than the deepest
