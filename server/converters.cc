@@ -84,6 +84,7 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.predicted_cold_prefill = result.reuse.predicted_cold_prefill;
   out.actual_load = result.reuse.actual_load;
   out.entry_age = result.reuse.entry_age;
+  out.regret = result.reuse.regret;
 }
 
 void FillCandidate(const Reuse& from, RequestSummary& out) {

@@ -52,6 +52,10 @@ class Factory final : public grpc::experimental::ServerInterceptorFactoryInterfa
  public:
   explicit Factory(const GrpcParts& parts) : parts_(parts) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* call) override {
+    // Where a caller streams, a message that is not there is the end of the stream.
+    const bool one_request = call->type() == ServerRpcInfo::Type::UNARY ||
+                             call->type() == ServerRpcInfo::Type::SERVER_STREAMING;
+    if (!one_request) return nullptr;
     return new UnreadableRequest(parts_, call->method());  // gRPC owns it
   }
 

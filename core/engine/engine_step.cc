@@ -150,7 +150,7 @@ void EngineImpl::FillAccount(Sequence& sequence) {
   timings.decode = sequence.last_token - sequence.first_token;
   const absl::Duration spent = result.reuse.actual_load + timings.prefill;
   if (result.reuse.disk_tokens > 0 && spent > result.reuse.predicted_cold_prefill) {
-    parts_.metrics->Regret(spent - result.reuse.predicted_cold_prefill);
+    result.reuse.regret = spent - result.reuse.predicted_cold_prefill;
   }
 }
 

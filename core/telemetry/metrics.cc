@@ -251,6 +251,7 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.draft_tokens.Increment(s.draft_tokens);
   m.accepted_tokens.Increment(s.accepted_tokens);
   m.request_disk_bytes.Increment(static_cast<double>(s.disk_bytes_read));
+  m.regret.Increment(seconds(s.regret));
   m.queue.Observe(seconds(s.queue));
   m.tokenize.Observe(seconds(s.tokenize));
   const bool decided = !s.decision.empty();
@@ -362,8 +363,6 @@ void Metrics::EmbeddingFinished(absl::Duration elapsed) {
 }
 
 void Metrics::EmbeddingFailed() { impl_->embedding_failures.Increment(); }
-
-void Metrics::Regret(absl::Duration lost) { impl_->regret.Increment(absl::ToDoubleSeconds(lost)); }
 
 void Metrics::LogLinesDropped(int64_t lines) {
   impl_->log_dropped.Increment(static_cast<double>(lines));

@@ -40,6 +40,7 @@ struct RequestSummary {
   absl::Duration total;  // of the RPC: what a slow reader of a stream took is in it
   absl::Duration predicted_load, predicted_prefill, predicted_cold_prefill, actual_load;
   absl::Duration entry_age;      // of the deepest reused entry; counted when there was one
+  absl::Duration regret;         // lost against what was predicted to be slower
   std::string candidate_status;  // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
   std::string candidate_id;      // decimal
   double candidate_similarity = 0.0;
@@ -124,7 +125,6 @@ class Metrics {
   void StoreFailed(StoreFailure failure);
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();
-  void Regret(absl::Duration lost);  // a decision that lost time against the prediction
 
   void LogLinesDropped(int64_t lines);
 

@@ -128,7 +128,7 @@ RequestSummary FullSummary() {
   for (absl::Duration* time :
        {&s.queue, &s.tokenize, &s.lookup, &s.load, &s.prefill, &s.time_to_first_token, &s.decode,
         &s.total, &s.predicted_load, &s.predicted_prefill, &s.actual_load,
-        &s.predicted_cold_prefill, &s.entry_age}) {
+        &s.predicted_cold_prefill, &s.entry_age, &s.regret}) {
     *time = absl::Milliseconds(milliseconds++);
   }
   return s;
@@ -154,7 +154,6 @@ void RecordEverything(Metrics& metrics) {
   metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
-  metrics.Regret(absl::Milliseconds(500));
   metrics.LogLinesDropped(16);
 }
 
