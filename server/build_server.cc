@@ -207,6 +207,13 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
   parts.embed = [encoder, pieces](const std::string& text) {
     return encoder.encode(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
   };
+  parts.embed_batch = [encoder, pieces](absl::Span<const std::string> texts) {
+    std::vector<std::vector<int32_t>> ids;
+    for (const std::string& text : texts) {
+      ids.push_back(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
+    }
+    return encoder.encode_batch(ids);
+  };
   if (parts.store == nullptr) {
     parts.vectors = CreateFaissIndex(encoder.dimensions);
     return absl::OkStatus();

@@ -159,6 +159,7 @@ bool EngineImpl::TakeTasks(bool wait) {
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
          write_admission_.num_deferred() == 0 && embeddings_.empty() && !embedding_now_ &&
+         adding_vectors_ == 0 &&
          (!VectorsToSave(/*all=*/false) || vectors_not_saved_) && !saving_vectors_ &&
          !retrying_store_;
 }
@@ -177,10 +178,11 @@ void EngineImpl::Loop() {
       last_activity_ = Now();
       Step();
       CopyOneSegment();
+      if (DecodingLeavesRoom()) RunQueuedEmbeddings();
     } else {
       while (!copies_.empty()) CopyOneSegment();
       if (MayWriteDeferred()) WriteDeferred();
-      RunQueuedEmbedding();
+      RunQueuedEmbeddings();
       if (Now() - last_activity_ >= options_.flush_after_idle) {
         FlushWrites();
         SaveVectors(/*all=*/false);

@@ -75,6 +75,10 @@ struct EngineOptions {
 // Text to unit vector; called on the embedding thread only.
 using EmbedFunction = std::function<absl::StatusOr<std::vector<float>>(const std::string& text)>;
 
+// The same of several texts at once, in their order; called on the embedding thread only.
+using EmbedBatchFunction =
+    std::function<absl::StatusOr<std::vector<std::vector<float>>>(absl::Span<const std::string>)>;
+
 // What an operator should know of, as a log line says it.
 struct EngineEvent {
   std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved"
@@ -86,6 +90,7 @@ struct EngineParts {
   std::unique_ptr<KvStore> store;                    // null: the disk tier is off
   std::unique_ptr<VectorIndex> vectors;              // null: no similarity search
   EmbedFunction embed;                               // null: no similarity search
+  EmbedBatchFunction embed_batch;                    // null: one text after another
   std::function<void(const EngineEvent&)> on_event;  // on the engine thread; null: nobody asks
   std::function<void(const StepTrace&)> on_step;     // on the engine thread, which it must not hold
                                                      // up; null: no trace

@@ -144,8 +144,11 @@ class EngineImpl final : public Engine {
   void KnownCandidate(Sequence& sequence);
   bool IsIndexed(const std::vector<TokenId>& ids) const;
   void QueueEmbedding(const Sequence& sequence);
-  void RunQueuedEmbedding();
+  void RunQueuedEmbeddings();
+  bool DecodingLeavesRoom() const;
+  std::vector<std::vector<float>> RunEmbedBatch(absl::Span<const std::string> texts);
   void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
+  void AddVector(uint64_t id, const std::vector<float>& embedding);
   std::vector<uint64_t> ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors);
   void ForgetOldPrompts();
   void DeletePromptFromStore(uint64_t id);
@@ -264,7 +267,9 @@ class EngineImpl final : public Engine {
   };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  int64_t vector_changes_ = 0;  // since the index was saved
+  absl::Duration embed_beside_from_;  // while others decode: not before
+  int64_t adding_vectors_ = 0;        // on their way into the index
+  int64_t vector_changes_ = 0;        // since the index was saved
   bool saving_vectors_ = false;
   bool vectors_not_saved_ = false;  // the last attempt failed
 

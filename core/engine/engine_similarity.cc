@@ -6,7 +6,10 @@ namespace reprise {
 namespace {
 
 constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
-constexpr int64_t kMaxUnsaved = 4096;           // vectors; a start adds them in a moment
+constexpr size_t kEmbeddingBatch = 8;           // of one forward pass; a look-up waits for it
+// Beside decoding, the encoder rests so many times as long as it worked.
+constexpr int kRestAfterEmbedding = 20;
+constexpr int64_t kMaxUnsaved = 4096;  // vectors; a start adds them in a moment
 
 }  // namespace
 
@@ -117,33 +120,78 @@ void EngineImpl::QueueEmbedding(const Sequence& sequence) {
     AddPrompt(sequence.request.prompt, *sequence.embedding);
     return;
   }
-  if (embeddings_.size() >= kMaxPendingEmbeddings) embeddings_.pop_front();
+  if (embeddings_.size() >= kMaxPendingEmbeddings) {
+    embeddings_.pop_front();
+    parts_.metrics->EmbeddingDropped();
+  }
   embeddings_.push_back({sequence.request.prompt, sequence.request.prompt_text});
 }
 
-// While nothing else runs: an embedding must not slow a reply down.
-void EngineImpl::RunQueuedEmbedding() {
-  // A prompt that was queued twice is embedded once.
-  while (!embeddings_.empty() && IsIndexed(embeddings_.front().ids)) embeddings_.pop_front();
-  if (embeddings_.empty() || embedding_now_) return;
+// Beside others an embedding takes from a core that decodes: only while none waits for its first
+// token, and no more than a share of the time.
+bool EngineImpl::DecodingLeavesRoom() const {
+  if (embeddings_.empty() || embedding_now_ || Now() < embed_beside_from_) return false;
+  if (!queued_.empty() || !waiting_.empty()) return false;
+  return std::all_of(running_.begin(), running_.end(),
+                     [](const SequencePtr& sequence) { return sequence->decoding(); });
+}
+
+// Several at once while nothing else runs, one beside others.
+void EngineImpl::RunQueuedEmbeddings() {
+  if (embedding_now_) return;
+  const size_t most = running_.empty() ? kEmbeddingBatch : 1;
+  std::vector<PendingEmbedding> batch;
+  while (!embeddings_.empty() && batch.size() < most) {
+    PendingEmbedding next = std::move(embeddings_.front());
+    embeddings_.pop_front();
+    // A prompt that was queued twice is embedded once.
+    const bool twice = std::any_of(batch.begin(), batch.end(),
+                                   [&](const auto& other) { return other.ids == next.ids; });
+    if (!twice && !IsIndexed(next.ids)) batch.push_back(std::move(next));
+  }
+  if (batch.empty()) return;
   embedding_now_ = true;
-  PendingEmbedding next = std::move(embeddings_.front());
-  embeddings_.pop_front();
-  embedder_->Post([this, next = std::move(next)] {
-    auto embedding = RunEmbed(next.text);
-    Post([this, ids = next.ids, embedding = std::move(embedding)] {
+  embedder_->Post([this, batch = std::move(batch)] {
+    const absl::Duration start = Now();
+    std::vector<std::string> texts;
+    for (const PendingEmbedding& pending : batch) texts.push_back(pending.text);
+    auto vectors = RunEmbedBatch(texts);
+    Post([this, batch, vectors = std::move(vectors), took = Now() - start] {
       embedding_now_ = false;
-      if (embedding.ok()) AddPrompt(ids, *embedding);
+      embed_beside_from_ = Now() + took * kRestAfterEmbedding;
+      for (size_t i = 0; i < batch.size(); ++i) {
+        if (!vectors[i].empty()) AddPrompt(batch[i].ids, vectors[i]);
+      }
     });
   });
+}
+
+// On the embedding thread; by text, empty where it failed.
+std::vector<std::vector<float>> EngineImpl::RunEmbedBatch(absl::Span<const std::string> texts) {
+  std::vector<std::vector<float>> vectors(texts.size());
+  const absl::Duration start = Now();
+  if (parts_.embed_batch != nullptr && texts.size() > 1) {
+    auto all = parts_.embed_batch(texts);
+    if (all.ok() && all->size() == texts.size()) {
+      const absl::Duration each = (Now() - start) / static_cast<int64_t>(texts.size());
+      for (size_t i = 0; i < texts.size(); ++i) parts_.metrics->EmbeddingFinished(each);
+      return *std::move(all);
+    }
+  }
+  // One by one, also when a batch failed: one bad text takes no other along.
+  for (size_t i = 0; i < texts.size(); ++i) {
+    auto embedding = RunEmbed(texts[i]);
+    if (embedding.ok()) vectors[i] = *std::move(embedding);
+  }
+  return vectors;
 }
 
 // A new prompt, or a known one whose vector was lost.
 void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding) {
   const auto known = prompts_.IdOf(ids);
   const auto id = known ? known : prompts_.Add(ids);
-  if (!id || !parts_.vectors->Add(*id, embedding).ok()) return;
-  ++vector_changes_;
+  if (!id) return;
+  AddVector(*id, embedding);
   ForgetOldPrompts();
   if (!StoreOn()) return;
   PromptRecord prompt{*id, parts_.identity, ids, embedding,
@@ -152,6 +200,18 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
     absl::Status status = parts_.store->WritePrompt(prompt);
     if (status.ok()) return;
     Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kWrite, status); });
+  });
+}
+
+// On the embedding thread, in turn with searches, which it may have to wait for.
+void EngineImpl::AddVector(uint64_t id, const std::vector<float>& embedding) {
+  ++adding_vectors_;
+  embedder_->Post([this, id, embedding] {
+    const bool added = parts_.vectors->Add(id, embedding).ok();
+    Post([this, added] {
+      --adding_vectors_;
+      if (added) ++vector_changes_;
+    });
   });
 }
 
@@ -180,7 +240,9 @@ void EngineImpl::ForgetOldPrompts() {
          prompts_.total_tokens() > options_.max_prompt_tokens) {
     const uint64_t id = *prompts_.RemoveOldest();
     // Left behind, it is found and not known.
-    if (parts_.vectors != nullptr) parts_.vectors->Remove(id).IgnoreError();
+    if (parts_.vectors != nullptr) {
+      embedder_->Post([this, id] { parts_.vectors->Remove(id).IgnoreError(); });
+    }
     DeletePromptFromStore(id);
   }
 }

@@ -174,6 +174,8 @@ struct Metrics::Impl {
   Counter& embeddings = One("reprise_embeddings_total", "Sentence embeddings made.");
   Counter& embedding_failures =
       One("reprise_embedding_failures_total", "Sentence embeddings that failed.");
+  Counter& embeddings_dropped =
+      One("reprise_embeddings_dropped_total", "Prompts never embedded, too many waiting for it.");
   Histogram& embedding_time =
       Times("reprise_embedding_seconds", "Making one sentence embedding.", LatencyBuckets());
   Counter& log_dropped =
@@ -363,6 +365,8 @@ void Metrics::EmbeddingFinished(absl::Duration elapsed) {
 }
 
 void Metrics::EmbeddingFailed() { impl_->embedding_failures.Increment(); }
+
+void Metrics::EmbeddingDropped() { impl_->embeddings_dropped.Increment(); }
 
 void Metrics::LogLinesDropped(int64_t lines) {
   impl_->log_dropped.Increment(static_cast<double>(lines));

@@ -125,6 +125,7 @@ class Metrics {
   void StoreFailed(StoreFailure failure);
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();
+  void EmbeddingDropped();  // not made: too many wait
 
   void LogLinesDropped(int64_t lines);
 

@@ -176,6 +176,7 @@ def line_9_counters():
             samples = settle(server)
         lines = read_lines(log)
     judge_counters(lines, samples, driven, seconds)
+    line_9_identity()
 
 
 def judge_counters(lines, samples, driven, seconds):
@@ -211,6 +212,39 @@ def judge_counters(lines, samples, driven, seconds):
           "at most the calls, at least those not given up",
           sum(outcomes.values()) - outcomes.get("CANCELLED", 0) - outcomes.get("DEADLINE_EXCEEDED", 0)
           <= len(lines) <= sum(outcomes.values()))
+
+
+# What names a cached KV value, and a model or settings in which only that differs.
+IDENTITY = {
+    "weights": ({"seed": 2}, []),
+    "tokenizer": ({"end_of_text": "<|end|>"}, []),
+    "RoPE base": ({"rope_theta": 10001.0}, []),
+    "norm epsilon": ({"rms_norm_eps": 2e-5}, []),
+    "context length": ({"max_position_embeddings": 512}, []),
+    "KV dtype": ({}, ["model.kv_dtype=FP16"]),
+    "numerics (weight dtype)": ({}, ["model.weight_dtype=BF16"]),
+    "tenant": ({}, ["cache.default_tenant=another"]),
+}
+
+def reused_after_restart(work, name, changes, settings):
+    """Tokens of one prompt that a server finds in the folder that others filled."""
+    model = tiny_model.write(os.path.join(work, f"model-{name}"), **changes)
+    with Server(os.path.join(work, "cache"), f"model.path={model}", "model.weight_dtype=FP32", "cache.host_bytes=16777216",
+                "cache.similarity.enabled=false", "model.thread_count=1", *settings) as server:
+        reply = server.generate("The same prompt, again and again, for every identity there is.", "-n", "0", "--cache", "force")
+    return int(reply["usage"]["cached_token_count"])
+
+
+def line_9_identity():
+    """Each change of one field of the identity finds nothing; nothing changed finds all."""
+    with tempfile.TemporaryDirectory() as work:
+        first = reused_after_restart(work, "first", {}, [])
+        found = {name: reused_after_restart(work, str(number), *change)
+                 for number, (name, change) in enumerate(IDENTITY.items())}
+        again = reused_after_restart(work, "again", {}, [])
+    check("tokens reused after one field of the identity changed", ", ".join(f"{k} {v}" for k, v in found.items()), "0 each",
+          not any(found.values()))
+    check("tokens reused by the first and by the same again", f"{first}, {again}", "0, > 50", first == 0 and again > 50)
 
 
 def line_10_faiss():

@@ -13,17 +13,17 @@ VOCABULARY = 264
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM, CONTEXT = 32, 64, 2, 2, 1, 16, 1024
 
 
-def write_tokenizer(folder):
+def write_tokenizer(folder, end_of_text):
     with open(os.path.join(ROOT, "tests/golden/tokenizer/gpt2/tokenizer.json"), encoding="utf-8") as file:
         tokenizer = json.load(file)
     vocabulary = {token: token_id for token, token_id in tokenizer["model"]["vocab"].items() if token_id < BYTES}
-    vocabulary["<|endoftext|>"] = BYTES
+    vocabulary[end_of_text] = BYTES
     tokenizer["model"]["vocab"], tokenizer["model"]["merges"] = vocabulary, []
-    tokenizer["added_tokens"] = [{"id": BYTES, "content": "<|endoftext|>", "special": True}]
+    tokenizer["added_tokens"] = [{"id": BYTES, "content": end_of_text, "special": True}]
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
         json.dump(tokenizer, file)
     with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as file:
-        json.dump({"eos_token": "<|endoftext|>"}, file)
+        json.dump({"eos_token": end_of_text}, file)
 
 
 def shapes():
@@ -42,8 +42,8 @@ def shapes():
         yield prefix + "mlp.down_proj.weight", (HIDDEN, INNER)
 
 
-def write_weights(folder):
-    numbers = random.Random(1)
+def write_weights(folder, seed):
+    numbers = random.Random(seed)
     header, data = {}, b""
     for name, shape in shapes():
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
@@ -57,15 +57,16 @@ def write_weights(folder):
         file.write(struct.pack("<Q", len(text)) + text + data)
 
 
-def write(folder):
+def write(folder, seed=1, end_of_text="<|endoftext|>", **changes):
+    """`changes` go over the fields of config.json."""
     os.makedirs(folder)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": HIDDEN,
               "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
               "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "max_position_embeddings": CONTEXT,
               "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": True, "rope_theta": 10000.0,
-              "eos_token_id": BYTES}
+              "eos_token_id": BYTES, **changes}
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file)
-    write_tokenizer(folder)
-    write_weights(folder)
+    write_tokenizer(folder, end_of_text)
+    write_weights(folder, seed)
     return folder

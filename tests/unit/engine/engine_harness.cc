@@ -92,6 +92,15 @@ void EngineHarness::Start() {
       ++embeddings_;
       return EmbedLetters(text);
     };
+    parts.embed_batch = [embed = parts.embed, this](absl::Span<const std::string> texts)
+        -> absl::StatusOr<std::vector<std::vector<float>>> {
+      ++embedding_batches_;
+      std::vector<std::vector<float>> vectors;
+      for (const std::string& text : texts) {
+        ASSIGN_OR_RETURN(vectors.emplace_back(), embed(text));
+      }
+      return vectors;
+    };
   }
   parts.tokenizer = options_.tokenizer != nullptr ? options_.tokenizer : bytes_.get();
   parts.metrics = &metrics_;

@@ -154,6 +154,7 @@ void RecordEverything(Metrics& metrics) {
   metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
+  metrics.EmbeddingDropped();
   metrics.LogLinesDropped(16);
 }
 

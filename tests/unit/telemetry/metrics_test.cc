@@ -124,6 +124,7 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_embeddings_total", 1},
       {"reprise_embedding_seconds_sum", 0.008},
       {"reprise_embedding_failures_total", 1},
+      {"reprise_embeddings_dropped_total", 1},
       {"reprise_regret_seconds_total", 0.028},
       {"reprise_log_lines_dropped_total", 16},
       {"reprise_build_info", 1},
