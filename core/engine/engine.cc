@@ -159,9 +159,8 @@ bool EngineImpl::TakeTasks(bool wait) {
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
          write_admission_.num_deferred() == 0 && embeddings_.empty() && !embedding_now_ &&
-         adding_vectors_ == 0 &&
-         (!VectorsToSave(/*all=*/false) || vectors_not_saved_) && !saving_vectors_ &&
-         !retrying_store_;
+         adding_vectors_ == 0 && (!VectorsToSave(/*all=*/false) || vectors_not_saved_) &&
+         !saving_vectors_ && !retrying_store_;
 }
 
 void EngineImpl::Loop() {
