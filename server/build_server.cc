@@ -309,7 +309,8 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   EngineParts parts;
   RETURN_IF_ERROR(LoadAll(config, parts).status());
   RETURN_IF_ERROR(Probe(config, *parts.runner, options));
-  if (options.exact) {
+  const bool caches = options.exact;
+  if (caches) {
     RETURN_IF_ERROR(OpenStore(config.cache(), parts));
     RETURN_IF_ERROR(OpenSimilarity(config, parts, options));
   }
@@ -320,8 +321,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   parts.clock = &clock_;
   ASSIGN_OR_RETURN(engine_, Engine::Create(options, std::move(parts)));
   const bool disk = engine_->GetCacheStats().disk_enabled;
-  if (options.exact && config.cache().store().enabled() && config.cache().store().required() &&
-      !disk) {
+  if (caches && config.cache().store().enabled() && config.cache().store().required() && !disk) {
     return AtField("cache.store.path", absl::UnavailableError("the store cannot be listed"));
   }
   metrics_.SetFacts({REPRISE_VERSION, facts_.name, facts_.numerics_id, facts_.cache_identity});

@@ -182,7 +182,8 @@ void EngineImpl::Loop() {
       while (!copies_.empty()) CopyOneSegment();
       if (MayWriteDeferred()) WriteDeferred();
       RunQueuedEmbeddings();
-      if (Now() - last_activity_ >= options_.flush_after_idle) {
+      // One flush of all that waits: each makes a file.
+      if (Now() - last_activity_ >= options_.flush_after_idle && !MayWriteDeferred()) {
         FlushWrites();
         SaveVectors(/*all=*/false);
       }

@@ -78,7 +78,7 @@ void EngineImpl::QueueSegment(SegmentRecord&& record, absl::Span<const BlockId> 
 // Whether first uses may be written now: nothing else was to be done for a while, and what
 // was taken before is on its way.
 bool EngineImpl::MayWriteDeferred() const {
-  return write_admission_.num_deferred() > 0 && !HasSequences() &&
+  return StoreOn() && write_admission_.num_deferred() > 0 && !HasSequences() &&
          pending_bytes_ < options_.write_batch_bytes &&
          Now() - last_activity_ >= options_.flush_after_idle;
 }

@@ -48,8 +48,8 @@ void ProductInput::Begin(const Linear& linear, const float* x, size_t stride, si
     records.wanted = true;
     records.stride = InputRowBytes(format, depth_);
     if (records.capacity < rows * records.stride) {
+      records.owned = MakeAligned<uint8_t>(rows * records.stride);
       records.capacity = rows * records.stride;
-      records.owned = MakeAligned<uint8_t>(records.capacity);
     }
     records.data = records.owned.get();
   }

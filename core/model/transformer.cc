@@ -57,19 +57,19 @@ void Transformer::Reserve(size_t rows, int32_t last_position) {
   if (rotary_) rotary_->Reserve(last_position + 1);
   if (local_rotary_) local_rotary_->Reserve(last_position + 1);
   if (rows > reserved_rows_) {
-    reserved_rows_ = rows;
     const size_t chunk = std::min(rows, kChunkRows * pool_.num_threads());
     x_ = MakeAligned<float>(rows * config_.hidden_size);
     normed_ = MakeAligned<float>(rows * config_.hidden_size);
     qkv_ = MakeAligned<float>(chunk * (QSize(config_) + 2 * KvSize(config_)));
     attended_ = MakeAligned<float>(chunk * QSize(config_));
     up_ = MakeAligned<float>(chunk * layers_[0].up.features());
+    reserved_rows_ = rows;  // now that memory was there for all
   }
   const size_t group = config_.num_heads / config_.num_kv_heads;
   const size_t needed = AttentionScratchFloats(group, config_.head_dim, last_position);
   if (needed <= scratch_floats_) return;
-  scratch_floats_ = needed;
   for (auto& scratch : scratch_) scratch = MakeAligned<float>(needed);
+  scratch_floats_ = needed;
 }
 
 void Transformer::Embed(const Pass& pass) {

@@ -75,9 +75,13 @@ void RocksDbStore::RemoveRecord(absl::string_view key, rocksdb::WriteBatch& batc
 
 // Before the first change, and before anything is read: all that the ledger is for.
 absl::Status RocksDbStore::Settle(const Digest* listed, const Visit& visit) {
-  RETURN_IF_ERROR(FillLedger(listed, visit));
+  // Above the limit some segments go first: who lists them must not hear of those.
+  const bool shrinks =
+      options_.max_disk_bytes > 0 && MeasureDisk().total_bytes > options_.max_disk_bytes;
+  RETURN_IF_ERROR(FillLedger(shrinks ? nullptr : listed, visit));
   RETURN_IF_ERROR(RemoveOrphans());
-  return KeepLimitOnOpen();
+  RETURN_IF_ERROR(KeepLimitOnOpen());
+  return shrinks && listed != nullptr ? List(*listed, visit) : absl::OkStatus();
 }
 
 // Removes the segments in doubt that no record names: what a crash left between a
@@ -161,6 +165,10 @@ absl::Status RocksDbStore::ForEachSegment(const Digest& identity, const Visit& v
     absl::MutexLock lock(&changes_);
     if (!filled_) return Settle(&identity, visit);
   }
+  return List(identity, visit);
+}
+
+absl::Status RocksDbStore::List(const Digest& identity, const Visit& visit) {
   absl::Status status;
   const auto read = [&](const std::function<void(SegmentRecord)>& emit) {
     status =

@@ -47,7 +47,7 @@ class Scrub {
   absl::Status ReadPrompts();
   absl::Status ReadSegments();
   void CheckSegment(const std::string& key, rocksdb::Slice value);
-  bool SkipUnreadable(std::string& from);
+  absl::StatusOr<bool> SkipUnreadable(std::string& from);
   void CountMissing();
   void CountUnreachable();
   void Condemn(const std::string& key, const std::string& problem);
@@ -198,7 +198,7 @@ void Scrub::CheckSegment(const std::string& key, rocksdb::Slice value) {
 // An iterator ends at a blob that cannot be read, without saying at which key: it is
 // the next one that a record names, since what lies in between would have come first.
 // False: no record names any.
-bool Scrub::SkipUnreadable(std::string& from) {
+absl::StatusOr<bool> Scrub::SkipUnreadable(std::string& from) {
   const auto next = records_.lower_bound(from);
   if (next == records_.end()) return false;
   next->second.seen = true;
@@ -208,6 +208,9 @@ bool Scrub::SkipUnreadable(std::string& from) {
   const auto got = db_->Get(read, handles_[kSegments], next->first, &value);
   if (got.ok()) {
     CheckSegment(next->first, value);
+  } else if (got.IsIOError() && options_.repair) {
+    // What a disk cannot read now may be sound: nothing is removed for it.
+    return FromRocksDb(got, "read segment");
   } else {
     ++report_.damaged_segments;
     Condemn(next->first, got.ToString());
@@ -226,7 +229,8 @@ absl::Status Scrub::ReadSegments() {
       from = key + '\0';
     }
     if (it->status().ok()) break;
-    if (!SkipUnreadable(from)) return FromRocksDb(it->status(), "read segments");
+    ASSIGN_OR_RETURN(const bool skipped, SkipUnreadable(from));
+    if (!skipped) return FromRocksDb(it->status(), "read segments");
   }
   return absl::OkStatus();
 }

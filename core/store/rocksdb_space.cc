@@ -76,6 +76,7 @@ absl::Status RocksDbStore::Rewrite(const Keys& keys) {
     if (!got.ok() && !got.IsNotFound() && !got.IsCorruption()) {
       return FromRocksDb(got, "read segment");
     }
+    if (absl::IsUnavailable(record.status())) return record.status();
     if (!got.ok() || !record.ok()) {  // what cannot be kept goes
       RETURN_IF_ERROR(DeleteLocked({key}));
       continue;

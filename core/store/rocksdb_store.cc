@@ -67,6 +67,7 @@ absl::Status RocksDbStore::WriteSegments(absl::Span<const SegmentWrite> writes) 
   RETURN_IF_ERROR(SettleOnce());
   RETURN_IF_ERROR(DropQuarantined());
   const int64_t most = WriteBufferBytes(options_);
+  std::vector<SegmentKey> taken;
   while (!writes.empty()) {
     size_t count = 0;
     int64_t bytes = 0;
@@ -76,8 +77,13 @@ absl::Status RocksDbStore::WriteSegments(absl::Span<const SegmentWrite> writes) 
       bytes += next;
       ++count;
     }
-    RETURN_IF_ERROR(MakeRoom(bytes));
+    if (const absl::Status room = MakeRoom(bytes); !room.ok()) {
+      // All or none: the caller knows of no segment that it was not told of.
+      if (absl::IsResourceExhausted(room)) RETURN_IF_ERROR(DeleteLocked(taken));
+      return room;
+    }
     RETURN_IF_ERROR(WriteTogether(writes.first(count)));
+    for (const SegmentWrite& write : writes.first(count)) taken.push_back(write.record.key);
     writes.remove_prefix(count);
   }
   return absl::OkStatus();

@@ -73,6 +73,7 @@ class RocksDbStore final : public KvStore {
   absl::Status SettleOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   absl::Status Settle(const Digest* listed, const Visit& visit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
+  absl::Status List(const Digest& identity, const Visit& visit);
   absl::Status FillLedger(const Digest* listed, const Visit& visit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   absl::Status RemoveOrphans() ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);

@@ -76,6 +76,7 @@ class CudaRunner final : public ModelRunner {
   absl::Status RunAll(const StepBatch& batch, Outcome& outcome);
   cudaError_t Enqueue(const PlannedPass& pass, const Outcome& outcome);
   absl::Status Finish(const StepBatch& batch, const Outcome& outcome, StepResult& result);
+  absl::Status Ready() const;
   absl::Status Failed(absl::Status status) const;
 
   const Kernels& kernels_;
@@ -174,20 +175,26 @@ absl::Status CudaRunner::Failed(absl::Status status) const {
   return status;
 }
 
-absl::Status CudaRunner::ReadBlock(BlockId block, MutableByteView out) const {
+// The device is a setting of each thread, and the engine's is not the one that loaded.
+absl::Status CudaRunner::Ready() const {
   RETURN_IF_ERROR(failure_);
+  return ToStatus(cudaSetDevice(options_.device), "choosing the device");
+}
+
+absl::Status CudaRunner::ReadBlock(BlockId block, MutableByteView out) const {
+  RETURN_IF_ERROR(Ready());
   RETURN_IF_ERROR(CheckBlock(block, out.size(), limits()));
   return Failed(kv_.Read(block, out, stream_.get()));
 }
 
 absl::Status CudaRunner::WriteBlock(BlockId block, ByteView in) {
-  RETURN_IF_ERROR(failure_);
+  RETURN_IF_ERROR(Ready());
   RETURN_IF_ERROR(CheckBlock(block, in.size(), limits()));
   return Failed(kv_.Write(block, in, stream_.get()));
 }
 
 absl::Status CudaRunner::CopyBlock(BlockId from, BlockId to, int32_t tokens) {
-  RETURN_IF_ERROR(failure_);
+  RETURN_IF_ERROR(Ready());
   RETURN_IF_ERROR(CheckCopy(from, to, tokens, limits()));
   return Failed(ToStatus(kv_.CopySlots(from, to, tokens, stream_.get()), "copying a KV block"));
 }
@@ -270,7 +277,7 @@ absl::Status CudaRunner::Finish(const StepBatch& batch, const Outcome& outcome,
 }
 
 absl::StatusOr<StepResult> CudaRunner::Step(const StepBatch& batch) {
-  RETURN_IF_ERROR(failure_);
+  RETURN_IF_ERROR(Ready());
   RETURN_IF_ERROR(CheckStep(batch, limits()));
   Outcome outcome;
   StepResult result;

@@ -125,6 +125,45 @@ TEST_F(RocksDbSpaceTest, ASmallerLimitIsKeptFromTheStartByRemovingTheLeastRecent
   EXPECT_FALSE(store_->ReadSegment(live_.front(), absl::MakeSpan(out)).ok());
 }
 
+// Who lists is told only of what a smaller limit leaves.
+TEST_F(RocksDbSpaceTest, AListingThatSettlesTheStoreNamesOnlyWhatStays) {
+  Reopen();
+  Churn(96);
+  store_.reset();
+  RocksDbOptions options = Options(kLimit / 2);
+  options.settle_when_listed = true;
+  auto store = OpenRocksDbStore(options);
+  ASSERT_TRUE(store.ok()) << store.status();
+  std::vector<SegmentRecord> listed;
+  ASSERT_TRUE((*store)
+                  ->ForEachSegment(live_.back().identity,
+                                   [&](const SegmentRecord& record) { listed.push_back(record); })
+                  .ok());
+  EXPECT_LE((*store)->Stats().disk_bytes, kLimit / 2);
+  EXPECT_GT(listed.size(), 0u);
+  EXPECT_EQ(static_cast<int64_t>(listed.size()), (*store)->Stats().segment_count);
+  std::vector<uint8_t> out(kSegmentBytes);
+  for (const SegmentRecord& record : listed) {
+    EXPECT_TRUE((*store)->ReadSegment(record, absl::MakeSpan(out)).ok());
+  }
+}
+
+// One call may take several files: where a later one finds no room, the earlier ones go again.
+TEST_F(RocksDbSpaceTest, ARefusedCallLeavesNoneOfItsSegments) {
+  Reopen();
+  absl::Status status;
+  int64_t before = 0;
+  while (status.ok()) {
+    before = store_->Stats().segment_count;
+    std::vector<SegmentWrite> writes;
+    const int64_t count = 3 * WriteBufferBytes(Options()) / kSegmentBytes;
+    for (int64_t i = 0; i < count; ++i) writes.push_back(Large(++seed_));
+    status = store_->WriteSegments(writes);
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(store_->Stats().segment_count, before);
+}
+
 TEST_F(RocksDbSpaceTest, RefusesAWriteForWhichNothingMakesRoomAndTakesItOnceSomethingGoes) {
   Reopen();
   absl::Status status;
