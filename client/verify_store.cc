@@ -33,6 +33,7 @@ int RunServer(const VerifyOptions& options) {
   std::vector<std::string> words = {ServerProgram(), "--set", "cache.store.path=" + options.folder,
                                     options.repair ? "--repair_store" : "--verify_store"};
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   execvp(arguments[0], arguments.data());

@@ -77,7 +77,7 @@ absl::Status RocksDbStore::WriteSegments(absl::Span<const SegmentWrite> writes) 
       bytes += next;
       ++count;
     }
-    if (const absl::Status room = MakeRoom(bytes); !room.ok()) {
+    if (absl::Status room = MakeRoom(bytes); !room.ok()) {
       // All or none: the caller knows of no segment that it was not told of.
       if (absl::IsResourceExhausted(room)) RETURN_IF_ERROR(DeleteLocked(taken));
       return room;
