@@ -184,13 +184,13 @@ void Transformer::StoreKv(int layer, const Pass& chunk, KvPool& kv) {
 }
 
 // Tiles of a chunk: runs of rows of one KV head, or runs of KV heads of a single row.
-std::vector<Transformer::AttentionTask> Transformer::SplitAttention(const Pass& chunk) const {
+Transformer::AttentionTasks Transformer::SplitAttention(const Pass& chunk) const {
   const size_t kv_heads = config_.num_kv_heads;
   const size_t most = AttentionRows(config_.num_heads / kv_heads);
   // Of single rows: long runs read memory as it lies, several for each thread share the work.
   const size_t wanted = (chunk.sequences.size() > 1 ? 4 : 1) * pool_.num_threads();
   const size_t run = std::clamp<size_t>(chunk.sequences.size() * kv_heads / wanted, 1, most);
-  std::vector<AttentionTask> tasks;
+  AttentionTasks tasks;
   for (const PassSequence& sequence : chunk.sequences) {
     const size_t rows = std::min(most, sequence.rows), heads = rows == 1 ? run : 1;
     for (size_t first = 0; first < sequence.rows; first += rows) {
@@ -236,11 +236,10 @@ void Transformer::AttendTask(int layer, const AttentionTask& task, const KvPool&
   kernels_.attend(tile);
 }
 
-void Transformer::Attention(int layer, const Pass& chunk, KvPool& kv) {
+void Transformer::Attention(int layer, const Pass& chunk, const AttentionTasks& tasks, KvPool& kv) {
   const Layer& weights = layers_[layer];
   MultiplyNormed(weights.attention_norm, weights.qkv, chunk, qkv_.get());
   StoreKv(layer, chunk, kv);
-  const std::vector<AttentionTask> tasks = SplitAttention(chunk);
   pool_.ParallelFor(tasks.size(), [&](size_t task, int thread) {
     AttendTask(layer, tasks[task], kv, scratch_[thread].get());
   });
@@ -273,10 +272,13 @@ void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logi
   Reserve(pass.tokens.size(), *std::max_element(pass.positions.begin(), pass.positions.end()));
   Embed(pass);
   const std::vector<Pass> chunks = SplitRows(pass, kChunkRows * pool_.num_threads());
+  std::vector<AttentionTasks> tasks;  // of each chunk, the same in all layers
+  tasks.reserve(chunks.size());
+  for (const Pass& chunk : chunks) tasks.push_back(SplitAttention(chunk));
   for (size_t i = 0; i < layers_.size(); ++i) {
-    for (const Pass& chunk : chunks) {
-      Attention(static_cast<int>(i), chunk, kv);
-      Mlp(layers_[i], chunk);
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      Attention(static_cast<int>(i), chunks[c], tasks[c], kv);
+      Mlp(layers_[i], chunks[c]);
     }
   }
   logits.resize(pass.logit_rows.size() * config_.vocabulary_size);

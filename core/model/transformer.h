@@ -22,13 +22,7 @@
 
 namespace reprise {
 
-struct Layer {
-  Norm attention_norm, mlp_norm;
-  Norm attention_post_norm, mlp_post_norm;  // of what is added to the residual; may be empty
-  Norm q_norm, k_norm;                      // of each head; may be empty
-  Linear qkv, attention_output;
-  Linear up, down;  // gated: gate and up side by side
-};
+using Layer = LayerOf<Linear>;
 
 // Rows of one sequence within a pass.
 struct PassSequence {
@@ -87,7 +81,14 @@ class Transformer {
   template <typename RowTask>
   void AddToResidual(const Linear& linear, const Norm& norm, const InputRows& x,
                      const RowTask& before);
-  void Attention(int layer, const Pass& chunk, KvPool& kv);
+  struct AttentionTask {
+    const PassSequence* sequence;
+    size_t first_row, rows;  // within the sequence
+    size_t first_head, heads;
+  };
+  using AttentionTasks = std::vector<AttentionTask>;
+  AttentionTasks SplitAttention(const Pass& chunk) const;
+  void Attention(int layer, const Pass& chunk, const AttentionTasks& tasks, KvPool& kv);
   void RotateHeads(int layer, float* qk, int32_t position) const;
   struct KvSlot {
     BlockId block;
@@ -95,12 +96,6 @@ class Transformer {
   };
   void StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv);
   void StoreKv(int layer, const Pass& chunk, KvPool& kv);
-  struct AttentionTask {
-    const PassSequence* sequence;
-    size_t first_row, rows;  // within the sequence
-    size_t first_head, heads;
-  };
-  std::vector<AttentionTask> SplitAttention(const Pass& chunk) const;
   void AttendTask(int layer, const AttentionTask& task, const KvPool& kv, float* scratch);
   void Mlp(const Layer& layer, const Pass& chunk);
   void Reserve(size_t rows, int32_t last_position);

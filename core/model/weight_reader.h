@@ -30,13 +30,16 @@ struct LinearSource {
   std::vector<float> bias;
 };
 
-struct LayerSource {
+// A layer of any architecture, its products as `Product`.
+template <typename Product>
+struct LayerOf {
   Norm attention_norm, mlp_norm;
   Norm attention_post_norm, mlp_post_norm;  // of what is added to the residual; may be empty
   Norm q_norm, k_norm;                      // of each head; may be empty
-  LinearSource qkv, attention_output;
-  LinearSource up, down;  // gated: gate and up side by side
+  Product qkv, attention_output;
+  Product up, down;  // gated: gate and up side by side
 };
+using LayerSource = LayerOf<LinearSource>;
 
 class WeightReader {
  public:

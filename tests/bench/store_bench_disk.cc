@@ -3,15 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <deque>
 #include <iostream>
 #include <thread>
 
 #include "absl/strings/str_format.h"
-#include "core/store/disk_use.h"
 #include "tests/bench/store_bench.h"
+#include "tests/fakes/disk_watch.h"
 
 namespace reprise::bench {
 
@@ -133,31 +132,6 @@ void Load(const std::vector<std::string>& words) {
 
 namespace {
 
-// Measures a folder all the time.
-class DiskWatch {
- public:
-  explicit DiskWatch(std::string folder)
-      : folder_(std::move(folder)), thread_([this] { Watch(); }) {}
-  ~DiskWatch() {
-    stop_ = true;
-    thread_.join();
-  }
-  int64_t most() const { return most_; }
-
- private:
-  void Watch() {
-    while (!stop_) {
-      most_ = std::max<int64_t>(most_, MeasureDiskUse(folder_).total_bytes);
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-
-  const std::string folder_;
-  std::atomic<int64_t> most_{0};
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
-
 // Prompts come and, in about the order they came, go: every fourth that goes is any.
 class Churner {
  public:
@@ -213,7 +187,7 @@ void Churn(const std::vector<std::string>& words) {
   options.max_disk_bytes = std::stoll(words[1]);
   options.write_bytes_per_second = 0;
   Churner churner(options, std::stoll(words[2]));
-  const DiskWatch watch(options.path);
+  const DiskWatch watch(options.path, std::chrono::milliseconds(2));
   const int64_t turns = std::stoll(words[3]) * options.max_disk_bytes / churner.turn_bytes();
   std::vector<double> alive;  // once the limit was reached
   for (int64_t turn = 0; turn < turns; ++turn) {

@@ -41,12 +41,7 @@ TEST(EngineAccountTest, RequestThatEndsInTheQueueWaitedAndComputedNothing) {
 
 TEST(EngineAccountTest, RequestThatEndsInItsEmbeddingWasLookingUp) {
   Gate embedding;
-  HarnessOptions options;
-  options.before_embed = [&] {
-    embedding.Pass();
-    return absl::OkStatus();
-  };
-  EngineHarness harness(options);
+  EngineHarness harness(EmbeddingBehind(embedding));
   embedding.Close();
   GenerateRequest request = TextRequest("hello", 5);
   request.retrieval_mode = RetrievalMode::kSemantic;

@@ -156,12 +156,7 @@ TEST(EngineCandidateTest, FailedBatchIsMadeOneByOne) {
 
 TEST(EngineCandidateTest, OldestOfTooManyWaitingPromptsIsDroppedAndCounted) {
   Gate embedding;
-  HarnessOptions options;
-  options.before_embed = [&] {
-    embedding.Pass();
-    return absl::OkStatus();
-  };
-  EngineHarness harness(options);
+  EngineHarness harness(EmbeddingBehind(embedding));
   embedding.Close();
   constexpr int kPrompts = 1100, kWaiting = 1024;
   for (int i = 0; i < kPrompts; ++i) harness.Run(TextRequest(Letters(i, 12), 0));
@@ -197,12 +192,7 @@ TEST(EngineCandidateTest, PromptThatComesTwiceAtOnceIsEmbeddedOnce) {
 
 TEST(EngineCandidateTest, ExplanationNobodyWaitsForIsDropped) {
   Gate embedding;
-  HarnessOptions options;
-  options.before_embed = [&] {
-    embedding.Pass();
-    return absl::OkStatus();
-  };
-  EngineHarness harness(options);
+  EngineHarness harness(EmbeddingBehind(embedding));
   embedding.Close();
   PendingReply first = harness.Submit(InMode(TextRequest("hello", 1), RetrievalMode::kSemantic));
   embedding.AwaitWaiter();  // holds the only embedding thread

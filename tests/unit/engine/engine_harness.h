@@ -36,6 +36,16 @@ struct HarnessOptions {
   std::function<absl::Status()> before_embed;  // not OK: no embedding
 };
 
+// Embeddings wait at `gate`, which outlives the harness.
+inline HarnessOptions EmbeddingBehind(Gate& gate) {
+  HarnessOptions options;
+  options.before_embed = [&gate] {
+    gate.Pass();
+    return absl::OkStatus();
+  };
+  return options;
+}
+
 struct Reply {
   absl::Status status;
   GenerateResult result;

@@ -2,11 +2,10 @@
 // is written, removed, restarted or killed, and room for what is new.
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <chrono>
 #include <deque>
-#include <thread>
 
-#include "core/store/disk_use.h"
+#include "tests/fakes/disk_watch.h"
 #include "tests/unit/store/rocksdb_folder.h"
 
 namespace reprise {
@@ -16,30 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kLimit = int64_t{8} << 20;
 constexpr int kSegmentBytes = 128 << 10;
-
-// Measures the folder all the time.
-class DiskWatch {
- public:
-  explicit DiskWatch(std::string path) : path_(std::move(path)), thread_([this] { Watch(); }) {}
-  ~DiskWatch() {
-    stop_ = true;
-    thread_.join();
-  }
-  int64_t most() const { return most_; }
-
- private:
-  void Watch() {
-    while (!stop_) {
-      most_ = std::max<int64_t>(most_, MeasureDiskUse(path_).total_bytes);
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
-
-  const std::string path_;
-  std::atomic<int64_t> most_{0};
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
 
 class RocksDbSpaceTest : public RocksDbFolderTest {
  protected:
@@ -99,7 +74,7 @@ class RocksDbSpaceTest : public RocksDbFolderTest {
 
 TEST_F(RocksDbSpaceTest, StaysBelowTheLimitThroughChurnAndRestartsAndKeepsWhatLives) {
   fs::create_directories(path_);
-  const DiskWatch watch(path_);
+  const DiskWatch watch(path_, std::chrono::milliseconds(1));
   for (int restart = 0; restart < 3; ++restart) {
     Reopen();
     EXPECT_EQ(store_->Stats().segment_count, static_cast<int64_t>(live_.size()));
