@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 #include "core/base/ids.h"
 #include "core/kv/block_pool.h"
+#include "core/kv/entry_marks.h"
 #include "core/kv/prefix_index.h"
 #include "core/telemetry/metrics.h"
 
@@ -49,6 +50,20 @@ class BlockCache {
   // it, so that every unused block can be evicted.
   void Commit(absl::Span<const TokenId> ids, absl::Span<BlockId> blocks, bool whole_blocks_only);
 
+  // Keeps the blocks of the matched beginning of `ids` until unpinned, however much room
+  // others need. Pinned blocks are at most half of the pool: kResourceExhausted, nothing
+  // changed. Otherwise the tokens that are, or were, pinned; 0: nothing to do.
+  absl::StatusOr<int32_t> SetPinned(absl::Span<const TokenId> ids, bool pinned);
+
+  // Lets the matched beginning of `ids`, as far as nothing else reaches it, expire at
+  // `at`; absl::InfiniteFuture(): never. The tokens matched.
+  int32_t SetExpiry(absl::Span<const TokenId> ids, absl::Time at);
+
+  // Removes what expired by `now` and nobody uses.
+  void DropExpired(absl::Time now);
+
+  int32_t num_pinned() const { return num_pinned_; }
+
   int32_t num_blocks() const { return pool_.num_blocks(); }
   int32_t num_free() const { return pool_.num_free(); }
   int32_t num_cached() const { return static_cast<int32_t>(index_.size()); }
@@ -59,13 +74,20 @@ class BlockCache {
 
  private:
   bool EvictOne();
+  void Remove(PrefixIndex::NodeId leaf);
+  void Supersede(PrefixIndex::NodeId shorter, PrefixIndex::NodeId longer);
+  void AddPin(BlockId block);
+  void DropPin(BlockId block);
   PrefixIndex::NodeId Keep(PrefixIndex::NodeId parent, absl::Span<const TokenId> ids,
                            BlockId& block);
 
   BlockPool pool_;
   PrefixIndex index_{kBlockTokens};  // values are BlockIds
-  std::vector<bool> cached_;         // by BlockId: in index_
-  int32_t cached_in_use_ = 0;        // cached blocks that sequences hold too
+  EntryMarks marks_{&index_};
+  std::vector<bool> cached_;   // by BlockId: in index_
+  std::vector<int32_t> pins_;  // by BlockId: pinned entries that need it, a use each
+  int32_t num_pinned_ = 0;     // blocks with pins
+  int32_t cached_in_use_ = 0;  // cached blocks that sequences hold too
   uint64_t tick_ = 0;
   Metrics* metrics_;
 };

@@ -28,10 +28,8 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
     parent = entries_.at(found->second).node;
   }
   std::vector<SegmentKey> superseded;
-  if (const auto shorter = index_.FindShorterLeaf(parent, record.ids)) {
-    superseded.push_back(EntryOf(*shorter).record.key);
-    Erase(*shorter);
-  }
+  const auto shorter = index_.FindShorterLeaf(parent, record.ids);
+  if (shorter) superseded.push_back(EntryOf(*shorter).record.key);
   const uint64_t number = next_number_++;
   const auto inserted = index_.Insert(parent, record.ids, number);
   if (!inserted.inserted) return superseded;
@@ -39,12 +37,75 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
   entries_[number] = {record, inserted.node};
   by_key_[record.key] = number;
   payload_bytes_ += record.payload_bytes;
+  RestoreMarks(inserted.node);
+  if (shorter) {
+    marks_.Inherit(*shorter, inserted.node);
+    KeepMarks(inserted.node);
+    Erase(*shorter);
+  }
   return superseded;
+}
+
+// Takes the marks of a record that the store had.
+void DiskCache::RestoreMarks(PrefixIndex::NodeId node) {
+  const SegmentRecord& record = EntryOf(node).record;
+  if (record.pinned) marks_.Pin(node);
+  if (record.expires_unix_ms > 0) {
+    marks_.SetExpiryOfOne(node, absl::FromUnixMillis(record.expires_unix_ms));
+  }
+}
+
+// Writes the marks of a node into its record, which is then to be saved.
+void DiskCache::KeepMarks(PrefixIndex::NodeId node) {
+  SegmentRecord& record = entries_.at(index_.value(node)).record;
+  const absl::Time expiry = marks_.ExpiryOf(node);
+  const int64_t expires_ms = expiry == absl::InfiniteFuture() ? 0 : absl::ToUnixMillis(expiry);
+  if (record.pinned == marks_.IsPinned(node) && record.expires_unix_ms == expires_ms) return;
+  record.pinned = marks_.IsPinned(node);
+  record.expires_unix_ms = expires_ms;
+  used_.insert(record.key);
+}
+
+int32_t DiskCache::SetPinned(absl::Span<const TokenId> ids, bool pinned) {
+  const PrefixIndex::Match found = index_.Find(ids);
+  if (found.hits.empty()) return 0;
+  std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
+  if (!pinned) last = marks_.LastPinned(found.hits);
+  if (!last) return 0;
+  pinned ? marks_.Pin(*last) : marks_.Unpin(*last);
+  KeepMarks(*last);
+  int32_t tokens = 0;
+  for (const PrefixIndex::Hit& hit : found.hits) {
+    tokens += hit.tokens;
+    if (hit.node == *last) break;
+  }
+  return tokens;
+}
+
+int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
+  const PrefixIndex::Match found = index_.Find(ids);
+  if (found.hits.empty()) return 0;
+  marks_.SetExpiry(found.hits.back().node, at);
+  for (const PrefixIndex::Hit& hit : found.hits) KeepMarks(hit.node);
+  return found.tokens;
+}
+
+std::vector<SegmentKey> DiskCache::DropExpired(absl::Time now) {
+  std::vector<SegmentKey> dropped;
+  while (true) {  // a parent becomes a leaf with its last child
+    const auto expired = marks_.ExpiredLeaves(now, [](PrefixIndex::NodeId) { return false; });
+    if (expired.empty()) return dropped;
+    for (const PrefixIndex::NodeId leaf : expired) {
+      dropped.push_back(EntryOf(leaf).record.key);
+      Erase(leaf);
+    }
+  }
 }
 
 void DiskCache::Erase(PrefixIndex::NodeId node) {
   const auto value = index_.Remove(node);
   if (!value) return;
+  marks_.Forget(node);
   const auto entry = entries_.find(*value);
   payload_bytes_ -= entry->second.record.payload_bytes;
   by_key_.erase(entry->second.record.key);
@@ -127,7 +188,10 @@ std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) con
 std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
   std::vector<SegmentKey> evicted;
   while (payload_bytes_ > max_bytes) {
-    const auto leaves = index_.OldestLeaves(1, [](uint64_t) { return true; });
+    const auto unpinned = [this](uint64_t value) {
+      return !marks_.IsPinned(entries_.at(value).node);
+    };
+    const auto leaves = index_.OldestLeaves(1, unpinned);
     if (leaves.empty()) break;
     evicted.push_back(EntryOf(leaves[0]).record.key);
     Erase(leaves[0]);

@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
+#include "core/kv/entry_marks.h"
 #include "core/kv/prefix_index.h"
 #include "core/store/kv_store.h"
 
@@ -54,6 +55,14 @@ class DiskCache {
   // Records of the segments of `ids` that are neither stored nor being written.
   std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;
 
+  // As BlockCache's, with the marks in the records of the segments, which TakeUsed then
+  // returns. Bytes of pinned segments are not limited here.
+  int32_t SetPinned(absl::Span<const TokenId> ids, bool pinned);
+  int32_t SetExpiry(absl::Span<const TokenId> ids, absl::Time at);
+
+  // Forgets what expired by `now`; the keys, to be deleted.
+  std::vector<SegmentKey> DropExpired(absl::Time now);
+
   void BeginWrite(const SegmentKey& key) { writing_.insert(key); }
   void EndWrite(const SegmentKey& key) { writing_.erase(key); }
 
@@ -72,10 +81,13 @@ class DiskCache {
   };
 
   void Erase(PrefixIndex::NodeId node);
+  void RestoreMarks(PrefixIndex::NodeId node);
+  void KeepMarks(PrefixIndex::NodeId node);
   const Entry& EntryOf(PrefixIndex::NodeId node) const;
 
   Digest identity_;
   PrefixIndex index_{kSegmentTokens};  // values number the entries
+  EntryMarks marks_{&index_};
   absl::flat_hash_map<uint64_t, Entry> entries_;
   absl::flat_hash_map<SegmentKey, uint64_t> by_key_;
   absl::flat_hash_set<SegmentKey> writing_;

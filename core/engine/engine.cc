@@ -163,6 +163,7 @@ void EngineImpl::Loop() {
     CheckEnded();
     GiveUpStalledLoads();
     RetryStore();
+    DropExpired();
     Admit();
     if (!running_.empty()) {
       last_activity_ = Now();

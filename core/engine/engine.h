@@ -124,6 +124,18 @@ struct CacheStats {
   int32_t queued_requests = 0;
 };
 
+// What an operator asks of a cached entry: the KV of `ids`, from position 0.
+struct EntryMark {
+  std::vector<TokenId> ids;
+  std::optional<bool> pinned;         // keep it, however much room others need; or no longer
+  std::optional<absl::Duration> ttl;  // from now; absl::InfiniteDuration(): never expires
+};
+
+struct MarkedEntry {
+  int32_t host_tokens = 0;  // of `ids`, that a tier holds and the marks hold for
+  int32_t disk_tokens = 0;
+};
+
 class Engine {
  public:
   // Reads the store's records and prompts of `identity` and starts the threads.
@@ -146,6 +158,14 @@ class Engine {
   // kCancelled, kDeadlineExceeded: the caller gave up, and an embedding not begun is not made.
   virtual absl::StatusOr<Explanation> Explain(const ExplainRequest& request) = 0;
   virtual CacheStats GetCacheStats() = 0;
+
+  // Pins, unpins or sets the time to live of what the tiers hold of an entry. A pinned entry
+  // is not evicted and does not expire; an expired one goes once nothing runs on it, with all
+  // that only it reaches. In the store marks survive a restart. What a tier does not hold yet
+  // is not marked there.
+  // kInvalidArgument: no ids, or a ttl that is not positive; kNotFound: no tier holds all of
+  // `ids`; kResourceExhausted: the pool cannot pin as much (half of it); nothing is changed.
+  virtual absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) = 0;
 
   // Refuses new requests, lets running ones finish until `limit` has passed
   // (then they get kUnavailable), makes all KV durable, saves the vector index.

@@ -35,6 +35,7 @@ class EngineImpl final : public Engine {
   void Cancel(SequenceId id) override;
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override;
   CacheStats GetCacheStats() override;
+  absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) override;
   void Drain(absl::Duration limit) override;
   bool WaitUntilIdle(absl::Duration limit) override;
 
@@ -175,6 +176,10 @@ class EngineImpl final : public Engine {
   void TakeSampled(const SequencePtr& sequence, const StepSequence& step, const StepResult& result,
                    size_t index);
   bool DropAhead(const Sequence& sequence);
+
+  // engine_marks.cc: what operators ask of entries.
+  absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
+  void DropExpired();
 
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);

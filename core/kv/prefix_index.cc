@@ -145,6 +145,10 @@ bool PrefixIndex::Contains(NodeId node) const { return state_->nodes.contains(no
 
 bool PrefixIndex::IsLeaf(NodeId node) const { return state_->nodes.at(node).children.empty(); }
 
+size_t PrefixIndex::num_children(NodeId node) const {
+  return state_->nodes.at(node).children.size();
+}
+
 void PrefixIndex::Touch(NodeId node, uint64_t tick) {
   Node& touched = state_->nodes.at(node);
   if (state_->leaves_by_age.erase({touched.tick, node}) > 0) {

@@ -67,6 +67,7 @@ class PrefixIndex {
   absl::Span<const TokenId> ids(NodeId node) const;
   bool Contains(NodeId node) const;
   bool IsLeaf(NodeId node) const;
+  size_t num_children(NodeId node) const;
 
   // Marks a node as used at logical time `tick`; a new node counts as used at 0.
   void Touch(NodeId node, uint64_t tick);

@@ -49,6 +49,8 @@ struct SegmentRecord {
   int64_t created_unix_ms = 0;
   int64_t last_used_unix_ms = 0;
   int64_t hit_count = 0;
+  bool pinned = false;          // not evicted, nor what comes before it
+  int64_t expires_unix_ms = 0;  // 0: never
 };
 
 struct SegmentWrite {

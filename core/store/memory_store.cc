@@ -66,6 +66,8 @@ class MemoryStore final : public KvStore {
       if (found == segments_.end()) continue;
       found->second.record.last_used_unix_ms = record.last_used_unix_ms;
       found->second.record.hit_count = record.hit_count;
+      found->second.record.pinned = record.pinned;
+      found->second.record.expires_unix_ms = record.expires_unix_ms;
     }
     return absl::OkStatus();
   }

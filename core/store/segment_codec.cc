@@ -157,6 +157,8 @@ std::string EncodeRecord(const SegmentRecord& record) {
   writer.Put(record.created_unix_ms);
   writer.Put(record.last_used_unix_ms);
   writer.Put(record.hit_count);
+  writer.Put(static_cast<uint8_t>(record.pinned));
+  writer.Put(record.expires_unix_ms);
   return writer.Finish(kRecordMagic);
 }
 
@@ -168,6 +170,11 @@ absl::StatusOr<SegmentRecord> DecodeRecord(ByteView value) {
   RETURN_IF_ERROR(ReadInto(reader, record.created_unix_ms));
   RETURN_IF_ERROR(ReadInto(reader, record.last_used_unix_ms));
   RETURN_IF_ERROR(ReadInto(reader, record.hit_count));
+  if (reader.remaining() > 0) {  // records of earlier versions end here
+    ASSIGN_OR_RETURN(const uint8_t pinned, reader.Read<uint8_t>());
+    record.pinned = pinned != 0;
+    RETURN_IF_ERROR(ReadInto(reader, record.expires_unix_ms));
+  }
   if (record.payload_bytes < 0) return absl::DataLossError("negative payload size");
   return record;
 }

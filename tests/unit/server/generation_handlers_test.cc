@@ -37,6 +37,7 @@ class FakeEngine final : public Engine {
     return kId;
   }
   void Cancel(SequenceId id) override { cancelled = id; }
+  absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark&) override { return MarkedEntry(); }
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override {
     if (!refusal.ok()) return refusal;
     if (request.is_cancelled()) return absl::CancelledError("cancelled");
