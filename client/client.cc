@@ -46,20 +46,32 @@ absl::Status ToAbsl(const grpc::Status& status) {
                       absl::StrCat(status.error_message(), DetailText(status)));
 }
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
-  return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientOptions& options) {
+  if (options.ca_pem.empty()) {
+    return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  }
+  grpc::ChannelArguments arguments;
+  if (!options.server_name.empty()) {
+    arguments.SetString(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, options.server_name);
+  }
+  return grpc::CreateCustomChannel(
+      address, grpc::SslCredentials({options.ca_pem, options.key_pem, options.certificate_pem}),
+      arguments);
 }
 
 }  // namespace
 
 Client::Client(const ClientOptions& options)
     : options_(options),
-      generation_(inference::v1::GenerationService::NewStub(Connect(options.address))),
-      admin_(admin::v1::CacheAdminService::NewStub(Connect(options.admin_address))) {}
+      generation_(inference::v1::GenerationService::NewStub(Connect(options.address, options))),
+      admin_(admin::v1::CacheAdminService::NewStub(Connect(options.admin_address, options))) {}
 
 std::unique_ptr<grpc::ClientContext> Client::NewContext() const {
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
+  if (!options_.token.empty()) {
+    context->AddMetadata("authorization", absl::StrCat("Bearer ", options_.token));
+  }
   return context;
 }
 

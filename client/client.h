@@ -22,6 +22,11 @@ struct ClientOptions {
   std::string address = "127.0.0.1:8470";        // inference, host:port
   std::string admin_address = "127.0.0.1:8471";  // admin, host:port
   absl::Duration timeout = absl::Minutes(5);     // of one call
+  std::string ca_pem;                            // signs the server's certificate; empty: no TLS
+  std::string certificate_pem;                   // the client's own, with TLS; empty: none
+  std::string key_pem;                           // its key
+  std::string server_name;  // that the server's certificate must have; empty: the address
+  std::string token;        // bearer token; empty: none
 };
 
 class Client {

@@ -28,6 +28,9 @@ struct GlobalOptions {
   Client Connect() const;
 };
 
+// TLS and credentials of all commands. Secrets come from files, never from the command line.
+void AddSecurityOptions(CLI::App& app, GlobalOptions& globals);
+
 // A command returns its exit code.
 using Command = std::function<int()>;
 

@@ -68,6 +68,27 @@ int ComputeThreads(const ServerConfig& config) {
   return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+void SetTls(const config::v1::TlsConfig& tls, absl::Duration reload, TlsOptions& options) {
+  options.certificate_file = tls.certificate_file();
+  options.key_file = tls.key_file();
+  options.client_ca_file = tls.client_ca_file();
+  options.require_client_certificate = tls.require_client_certificate();
+  options.reload_interval = reload;
+}
+
+GrpcOptions ToGrpcOptions(const config::v1::ListenConfig& listen) {
+  GrpcOptions options;
+  options.inference_address = listen.inference();
+  options.admin_address = listen.admin();
+  options.reflection = listen.reflection();
+  options.max_concurrent_rpcs = listen.max_concurrent_rpcs();
+  options.max_message_bytes = listen.max_message_bytes();
+  const absl::Duration reload = ToDuration(listen.tls_reload_interval());
+  SetTls(listen.inference_tls(), reload, options.inference_tls);
+  SetTls(listen.admin_tls(), reload, options.admin_tls);
+  return options;
+}
+
 // Says which setting an error is about.
 absl::Status AtField(absl::string_view field, const absl::Status& status) {
   if (status.ok()) return status;
@@ -87,6 +108,7 @@ class BuiltServer final : public RunningServer {
                               EngineOptions& options);
   void MatchVectors(EngineParts& parts);
   absl::Status OpenStepTrace(const ServerConfig& config, EngineParts& parts);
+  absl::Status PrepareAuthentication(const ServerConfig& config);
   absl::Status ListenHttp(const ServerConfig& config);
   absl::Status Listen(const ServerConfig& config);
 
@@ -96,6 +118,7 @@ class BuiltServer final : public RunningServer {
   std::unique_ptr<Logger> step_log_;  // null: steps are not traced
   LoadedText text_;
   ModelFacts facts_;
+  AuthPolicy auth_;
   ResidentMemory memory_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GenerationHandlers> handlers_;
@@ -243,16 +266,22 @@ absl::Status BuiltServer::ListenHttp(const ServerConfig& config) {
   return absl::OkStatus();
 }
 
+// Before the model is loaded, so that a wrong file is told at once.
+absl::Status BuiltServer::PrepareAuthentication(const ServerConfig& config) {
+  SetLeastTlsVersion(config.listen().tls_min_version() == config::v1::TLS_VERSION_1_3
+                         ? TlsVersion::k1_3
+                         : TlsVersion::k1_2);
+  ASSIGN_OR_RETURN(auth_, LoadAuthPolicy(config));
+  const GrpcOptions options = ToGrpcOptions(config.listen());
+  RETURN_IF_ERROR(CheckTlsFiles(options.inference_tls));
+  return CheckTlsFiles(options.admin_tls);
+}
+
 absl::Status BuiltServer::Listen(const ServerConfig& config) {
-  GrpcOptions options;
-  options.inference_address = config.listen().inference();
-  options.admin_address = config.listen().admin();
-  options.reflection = config.listen().reflection();
-  options.max_concurrent_rpcs = config.listen().max_concurrent_rpcs();
-  options.max_message_bytes = config.listen().max_message_bytes();
   handlers_ = std::make_unique<GenerationHandlers>(facts_, engine_.get(), &clock_);
-  ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options, {handlers_.get(), engine_.get(), &metrics_,
-                                                      logger_.get(), &clock_, facts_.tenant}));
+  ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(ToGrpcOptions(config.listen()),
+                                            {handlers_.get(), engine_.get(), &metrics_,
+                                             logger_.get(), &clock_, auth_}));
   grpc_->SetServing(true);
   ready_ = true;
   logger_->Info("listening", {{"inference_port", int64_t{grpc_->inference_port()}},
@@ -269,6 +298,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   ASSIGN_OR_RETURN(logger_, Logger::Create(log, &metrics_));
   drain_timeout_ = ToDuration(config.listen().drain_timeout());
   const absl::Duration start = clock_.Monotonic();
+  RETURN_IF_ERROR(PrepareAuthentication(config));
   RETURN_IF_ERROR(ListenHttp(config));
 
   EngineOptions options = ToEngineOptions(config);

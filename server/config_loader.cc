@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt_lookup.h"
+#include "server/security_config.h"
 
 namespace reprise::server {
 namespace {
@@ -178,8 +179,22 @@ absl::Status SetScalar(const YAML::Node& node, const Place& place, const FieldDe
   }
 }
 
+// A list takes the place of what was there.
+absl::Status SetList(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
+                     Message& message) {
+  if (!node.IsSequence()) return place.Error(node, "expected a list");
+  const auto* reflection = message.GetReflection();
+  reflection->ClearField(&message, field);
+  for (size_t i = 0; i < node.size(); ++i) {
+    const Place item{place.source, absl::StrCat(place.path, "[", i, "]")};
+    RETURN_IF_ERROR(MergeMap(node[i], item, *reflection->AddMessage(&message, field)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetField(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
                       Message& message) {
+  if (field->is_repeated()) return SetList(node, place, field, message);
   if (!IsMessage(field)) return SetScalar(node, place, field, message);
   Message& child = *message.GetReflection()->MutableMessage(&message, field);
   return IsDuration(field) ? SetDuration(node, place, child) : MergeMap(node, place, child);
@@ -213,6 +228,22 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& file) {
   }
   text.resize(static_cast<size_t>(stream.gcount()));
   return text;
+}
+
+// The value of a setting: a list is written as YAML, all else as it is.
+absl::Status SetValue(const std::string& value, const std::string& path,
+                      const FieldDescriptor* field, Message& message) {
+  const Place place{"--set", path};
+  if (!field->is_repeated()) return SetField(YAML::Node(value), place, field, message);
+  if (value.size() > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--set ", path, ": more than ", kMaxConfigBytes, " bytes"));
+  }
+  try {
+    return SetField(ParseChecked(value), place, field, message);
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": ", error.msg));
+  }
 }
 
 absl::Status CheckRange(absl::string_view path, int64_t value, int64_t low, int64_t high) {
@@ -307,13 +338,12 @@ absl::Status MergeSetting(absl::string_view setting, config::v1::ServerConfig& c
   for (size_t i = 0; i < keys.size(); ++i) {
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(keys[i]);
     const bool last = i + 1 == keys.size();
-    if (field == nullptr || (!last && (!IsMessage(field) || IsDuration(field)))) {
+    const bool leads_on =
+        field != nullptr && IsMessage(field) && !IsDuration(field) && !field->is_repeated();
+    if (field == nullptr || (!last && !leads_on)) {
       return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": unknown key"));
     }
-    if (last) {
-      const YAML::Node value(std::string(setting.substr(equals + 1)));
-      return SetField(value, {"--set", path}, field, *message);
-    }
+    if (last) return SetValue(std::string(setting.substr(equals + 1)), path, field, *message);
     message = message->GetReflection()->MutableMessage(message, field);
   }
   return absl::OkStatus();
@@ -341,6 +371,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
     RETURN_IF_ERROR(CheckText("cache.similarity.encoder_path", similarity.encoder_path()));
   }
   RETURN_IF_ERROR(CheckLimits(c));
+  RETURN_IF_ERROR(CheckSecurity(c));
   return CheckCallLimit(c);
 }
 

@@ -69,6 +69,7 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
   const absl::Duration started = clock_->Monotonic();
   ASSIGN_OR_RETURN(GenerateRequest request, CheckSpec(spec, facts_));
   request.request_id = call.request_id;
+  request.tenant = call.tenant;
   request.received = call.received;
   request.deadline = call.deadline;
   request.tokenize_time = clock_->Monotonic() - started;

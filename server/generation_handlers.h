@@ -21,6 +21,7 @@ struct CallFacts {
   absl::Duration received;                 // Clock::Monotonic at entry
   std::optional<absl::Duration> deadline;  // on the same clock
   std::function<bool()> is_cancelled;      // polled while waiting
+  std::string tenant;                      // the caller's, by its credential
 };
 
 class GenerationHandlers {

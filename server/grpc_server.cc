@@ -13,6 +13,7 @@
 #include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
 #include "reprise/inference/v1/generation_service.grpc.pb.h"
 #include "server/converters.h"
+#include "server/peer_facts.h"
 #include "server/status_map.h"
 #include "server/unreadable_requests.h"
 
@@ -23,10 +24,12 @@ namespace wire = inference::v1;
 
 constexpr char kRequestId[] = "x-request-id";
 
-// Counts one port's calls in flight and accounts for each one, however it ends.
+// Knows the callers of one port, counts its calls in flight and accounts for each one,
+// however it ends.
 class CallGuard {
  public:
-  CallGuard(const GrpcParts& parts, int limit) : parts_(parts), limit_(limit) {}
+  CallGuard(const GrpcParts& parts, int limit, config::v1::Role role)
+      : parts_(parts), limit_(limit), role_(role) {}
 
   template <typename Handler>
   grpc::Status Run(const char* method, grpc::ServerContext* context, Handler handler) {
@@ -34,15 +37,17 @@ class CallGuard {
     parts_.metrics->RequestStarted(method);
     RequestSummary summary;
     summary.method = method;
-    summary.tenant = parts_.tenant;
     summary.request_id = RequestId(*context);
     context->AddInitialMetadata(kRequestId, summary.request_id);
     CallFacts call{summary.request_id, start, Deadline(*context),
                    [context] { return context->IsCancelled(); }};
-    absl::Status status =
-        ++in_flight_ > limit_
-            ? absl::ResourceExhaustedError(absl::StrCat("more than ", limit_, " calls in flight"))
-            : handler(call, summary);
+    const bool has_room = ++in_flight_ <= limit_;
+    absl::Status status = Admit(*context, call);
+    summary.tenant = call.tenant;
+    if (status.ok() && !has_room) {
+      status = absl::ResourceExhaustedError(absl::StrCat("more than ", limit_, " calls in flight"));
+    }
+    if (status.ok()) status = handler(call, summary);
     --in_flight_;
     summary.code = CodeName(status.code());
     summary.total = parts_.clock->Monotonic() - start;
@@ -52,8 +57,15 @@ class CallGuard {
   }
 
   const GrpcParts& parts() const { return parts_; }
+  config::v1::Role role() const { return role_; }
 
  private:
+  absl::Status Admit(const grpc::ServerContext& context, CallFacts& call) const {
+    ASSIGN_OR_RETURN(CallerIdentity caller, Authenticate(parts_.auth, PeerFactsOf(context), role_));
+    call.tenant = std::move(caller.tenant);
+    return absl::OkStatus();
+  }
+
   // The caller's id if it can be used, else one of ours.
   std::string RequestId(const grpc::ServerContext& context) {
     const auto found = context.client_metadata().find(kRequestId);
@@ -72,6 +84,7 @@ class CallGuard {
 
   GrpcParts parts_;
   int limit_;
+  config::v1::Role role_;
   std::atomic<int> in_flight_{0};
   std::atomic<uint64_t> next_id_{0};
 };
@@ -183,12 +196,15 @@ struct Listener {
   int port = 0;
 };
 
-absl::StatusOr<Listener> Listen(const std::string& address, const GrpcOptions& options,
-                                const GrpcParts& parts, grpc::Service* service) {
+absl::StatusOr<Listener> Listen(const std::string& address, const TlsOptions& tls,
+                                const GrpcOptions& options, const CallGuard& guard,
+                                grpc::Service* service) {
   Listener listener;
   grpc::ServerBuilder builder;
-  builder.experimental().SetInterceptorCreators(InterceptUnreadableRequests(parts));
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listener.port);
+  builder.experimental().SetInterceptorCreators(
+      InterceptUnreadableRequests(guard.parts(), guard.role()));
+  ASSIGN_OR_RETURN(const auto credentials, MakeServerCredentials(tls));
+  builder.AddListeningPort(address, credentials, &listener.port);
   builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   // A busy port is an error, not a port shared with another process.
@@ -207,8 +223,8 @@ absl::StatusOr<Listener> Listen(const std::string& address, const GrpcOptions& o
 
 struct GrpcServer::Impl {
   Impl(const GrpcOptions& options, const GrpcParts& parts)
-      : inference_guard(parts, options.max_concurrent_rpcs),
-        admin_guard(parts, options.max_concurrent_rpcs),
+      : inference_guard(parts, options.max_concurrent_rpcs, config::v1::ROLE_INFERENCE),
+        admin_guard(parts, options.max_concurrent_rpcs, config::v1::ROLE_ADMIN),
         generation(&inference_guard),
         admin(&admin_guard) {}
 
@@ -229,11 +245,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   grpc::EnableDefaultHealthCheckService(true);
   if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   auto impl = std::make_unique<Impl>(options, parts);
-  ASSIGN_OR_RETURN(
-      impl->inference_listener,
-      Listen(options.inference_address, options, impl->inference_guard.parts(), &impl->generation));
-  ASSIGN_OR_RETURN(impl->admin_listener,
-                   Listen(options.admin_address, options, impl->admin_guard.parts(), &impl->admin));
+  ASSIGN_OR_RETURN(impl->inference_listener,
+                   Listen(options.inference_address, options.inference_tls, options,
+                          impl->inference_guard, &impl->generation));
+  ASSIGN_OR_RETURN(impl->admin_listener, Listen(options.admin_address, options.admin_tls, options,
+                                                impl->admin_guard, &impl->admin));
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
 }
 

@@ -45,9 +45,10 @@ TestServer::TestServer(TestServerOptions options) : model_(options.context_lengt
   engine_ = Require(Engine::Create(options.engine, std::move(parts)));
   handlers_ = std::make_unique<server::GenerationHandlers>(model_.facts, engine_.get(), &clock_);
   options.grpc.inference_address = options.grpc.admin_address = "127.0.0.1:0";
-  grpc_ = Require(server::GrpcServer::Start(
-      options.grpc,
-      {handlers_.get(), engine_.get(), &metrics_, logger_.get(), &clock_, model_.facts.tenant}));
+  options.auth.default_tenant = model_.facts.tenant;
+  grpc_ =
+      Require(server::GrpcServer::Start(options.grpc, {handlers_.get(), engine_.get(), &metrics_,
+                                                       logger_.get(), &clock_, options.auth}));
   grpc_->SetServing(true);
   generation_ = inference::v1::GenerationService::NewStub(Connect(grpc_->inference_port()));
   admin_ = admin::v1::CacheAdminService::NewStub(Connect(grpc_->admin_port()));

@@ -20,6 +20,7 @@ namespace reprise {
 struct TestServerOptions {
   server::GrpcOptions grpc;  // the addresses are set by TestServer
   EngineOptions engine;
+  server::AuthPolicy auth;  // its default tenant is set by TestServer
   int32_t context_length = 2048;
   int32_t hashed_ids = 0;  // see ScriptedRunnerOptions
 };
