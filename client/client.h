@@ -49,6 +49,27 @@ class Client {
       const inference::v1::Prompt& prompt);
   absl::StatusOr<inference::v1::Model> GetModel();
   absl::StatusOr<admin::v1::GetCacheStatsResponse> GetCacheStats();
+  absl::StatusOr<admin::v1::ListCacheEntriesResponse> ListCacheEntries(
+      const admin::v1::ListCacheEntriesRequest& request);
+  absl::StatusOr<admin::v1::ExplainCacheLookupResponse> ExplainCacheLookup(
+      const admin::v1::ExplainCacheLookupRequest& request);
+  absl::StatusOr<admin::v1::WarmCacheResponse> WarmCache(
+      const admin::v1::WarmCacheRequest& request);
+  absl::StatusOr<admin::v1::PinCacheEntryResponse> PinCacheEntry(
+      const admin::v1::PinCacheEntryRequest& request);
+  absl::StatusOr<admin::v1::SetCacheEntryTtlResponse> SetCacheEntryTtl(
+      const admin::v1::SetCacheEntryTtlRequest& request);
+  absl::StatusOr<admin::v1::PurgeCacheEntriesResponse> PurgeCacheEntries(
+      const admin::v1::PurgeCacheEntriesRequest& request);
+
+  // Hands the archive's bytes to `on_data`, in order; the last message, without them.
+  absl::StatusOr<admin::v1::ExportCacheEntriesResponse> ExportCacheEntries(
+      const admin::v1::ExportCacheEntriesRequest& request,
+      const std::function<void(const std::string&)>& on_data);
+
+  // Sends `first` and then the bytes that `read` gives until they are empty.
+  absl::StatusOr<admin::v1::ImportCacheEntriesResponse> ImportCacheEntries(
+      admin::v1::ImportCacheEntriesRequest first, const std::function<std::string()>& read);
 
  private:
   std::unique_ptr<grpc::ClientContext> NewContext() const;

@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   client::AddChatCommand(app, globals, chosen);
   client::AddExplainCommand(app, globals, chosen);
   client::AddStatsCommand(app, globals, chosen);
+  client::AddCacheCommands(app, globals, chosen);
   client::AddDemoCommand(app, globals, chosen);
   client::AddVerifyCommand(app, chosen);
   try {

@@ -18,9 +18,12 @@
 #include "core/telemetry/log.h"
 #include "core/text/load_text.h"
 #include "core/text/wordpiece_tokenizer.h"
+#include "server/build_callers.h"
 #include "server/build_runner.h"
+#include "server/converters.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
+#include "server/security_config.h"
 #include "server/step_lines.h"
 
 namespace reprise::server {
@@ -29,10 +32,6 @@ namespace {
 using config::v1::ServerConfig;
 
 constexpr int kIdentityVersion = 2;  // of the fields below
-
-absl::Duration ToDuration(const google::protobuf::Duration& d) {
-  return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
-}
 
 EngineOptions ToEngineOptions(const ServerConfig& config) {
   EngineOptions options;
@@ -52,41 +51,22 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   return options;
 }
 
-// Names everything that decides what a cached KV value means.
+// Names everything that decides what a cached KV value means, whose it is included:
+// `owner` is "tenant" or "pool".
 Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
-                       const std::string& numerics_id, const std::string& tenant) {
+                       const std::string& numerics_id,
+                       const std::pair<std::string, std::string>& owner) {
   DigestBuilder builder;
   builder.AddInt("version", kIdentityVersion).AddInt("segment_format", kSegmentFormatVersion);
   builder.Add("weights", model.weights_digest);
   builder.Add("tokenizer", tokenizer.digest());
   model.config.AddTo(builder);
-  return builder.Add("numerics", numerics_id).Add("tenant", tenant).Finish();
+  return builder.Add("numerics", numerics_id).Add(owner.first, owner.second).Finish();
 }
 
 int ComputeThreads(const ServerConfig& config) {
   const int asked = config.model().thread_count();
   return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
-void SetTls(const config::v1::TlsConfig& tls, absl::Duration reload, TlsOptions& options) {
-  options.certificate_file = tls.certificate_file();
-  options.key_file = tls.key_file();
-  options.client_ca_file = tls.client_ca_file();
-  options.require_client_certificate = tls.require_client_certificate();
-  options.reload_interval = reload;
-}
-
-GrpcOptions ToGrpcOptions(const config::v1::ListenConfig& listen) {
-  GrpcOptions options;
-  options.inference_address = listen.inference();
-  options.admin_address = listen.admin();
-  options.reflection = listen.reflection();
-  options.max_concurrent_rpcs = listen.max_concurrent_rpcs();
-  options.max_message_bytes = listen.max_message_bytes();
-  const absl::Duration reload = ToDuration(listen.tls_reload_interval());
-  SetTls(listen.inference_tls(), reload, options.inference_tls);
-  SetTls(listen.admin_tls(), reload, options.admin_tls);
-  return options;
 }
 
 // Says which setting an error is about.
@@ -108,7 +88,6 @@ class BuiltServer final : public RunningServer {
                               EngineOptions& options);
   void MatchVectors(EngineParts& parts);
   absl::Status OpenStepTrace(const ServerConfig& config, EngineParts& parts);
-  absl::Status PrepareAuthentication(const ServerConfig& config);
   absl::Status ListenHttp(const ServerConfig& config);
   absl::Status Listen(const ServerConfig& config);
 
@@ -122,6 +101,7 @@ class BuiltServer final : public RunningServer {
   ResidentMemory memory_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GenerationHandlers> handlers_;
+  std::unique_ptr<AdminHandlers> admin_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> ready_{false};
@@ -136,8 +116,11 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   ASSIGN_OR_RETURN(BuiltRunner built, BuildRunner(config, model));
   parts.runner = std::move(built.runner);
   memory_.weight_bytes = parts.runner->weight_bytes();
-  parts.identity = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(),
-                                   config.cache().default_tenant());
+  parts.namespaces = ListNamespaces(config, [&](const auto& owner) {
+    return ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(), owner);
+  });
+  parts.identity = parts.namespaces[0].identity;
+  parts.meaning = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(), {"", ""});
   facts_ = {model.config.name,
             ArchitectureName(model.config.architecture),
             built.weight_dtype,
@@ -152,6 +135,12 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
             text_.chat.get(),
             config.generation().speculation().mode() == config::v1::SPECULATION_MODE_PROMPT_LOOKUP,
             config.generation().speculation().max_draft_tokens()};
+  for (const NamespaceSpec& spec : parts.namespaces) {
+    for (const std::string& tenant : spec.tenants) {
+      facts_.tenant_identities[tenant] = ToHex(spec.identity);
+    }
+  }
+  metrics_.SetTenants(TenantNames(config));
   RETURN_IF_ERROR(CheckFacts(facts_));
   return model;
 }
@@ -206,6 +195,7 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
   memory_.encoder_bytes = encoder.weight_bytes;
   ASSIGN_OR_RETURN(auto loaded, WordPieceTokenizer::Load(similarity.encoder_path()));
   const std::shared_ptr<const WordPieceTokenizer> pieces = std::move(loaded);
+  parts.new_vectors = [dimensions = encoder.dimensions] { return CreateFaissIndex(dimensions); };
   parts.embed = [encoder, pieces](const std::string& text) {
     return encoder.encode(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
   };
@@ -266,21 +256,15 @@ absl::Status BuiltServer::ListenHttp(const ServerConfig& config) {
   return absl::OkStatus();
 }
 
-// Before the model is loaded, so that a wrong file is told at once.
-absl::Status BuiltServer::PrepareAuthentication(const ServerConfig& config) {
-  SetLeastTlsVersion(config.listen().tls_min_version() == config::v1::TLS_VERSION_1_3
-                         ? TlsVersion::k1_3
-                         : TlsVersion::k1_2);
-  ASSIGN_OR_RETURN(auth_, LoadAuthPolicy(config));
-  const GrpcOptions options = ToGrpcOptions(config.listen());
-  RETURN_IF_ERROR(CheckTlsFiles(options.inference_tls));
-  return CheckTlsFiles(options.admin_tls);
-}
-
 absl::Status BuiltServer::Listen(const ServerConfig& config) {
   handlers_ = std::make_unique<GenerationHandlers>(facts_, engine_.get(), &clock_);
+  admin_ = std::make_unique<AdminHandlers>(facts_, engine_.get(), handlers_.get());
+  if (!config.cache().warm_file().empty()) {
+    RETURN_IF_ERROR(AtField("cache.warm_file", WarmFromFile(*admin_, config.cache().warm_file(),
+                                                            config.cache().default_tenant())));
+  }
   ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(ToGrpcOptions(config.listen()),
-                                            {handlers_.get(), engine_.get(), &metrics_,
+                                            {handlers_.get(), admin_.get(), &metrics_,
                                              logger_.get(), &clock_, auth_}));
   grpc_->SetServing(true);
   ready_ = true;
@@ -298,7 +282,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   ASSIGN_OR_RETURN(logger_, Logger::Create(log, &metrics_));
   drain_timeout_ = ToDuration(config.listen().drain_timeout());
   const absl::Duration start = clock_.Monotonic();
-  RETURN_IF_ERROR(PrepareAuthentication(config));
+  ASSIGN_OR_RETURN(auth_, PrepareAuthentication(config));
   RETURN_IF_ERROR(ListenHttp(config));
 
   EngineOptions options = ToEngineOptions(config);

@@ -103,6 +103,10 @@ std::string TextOf(absl::Span<const TokenId> ids, const Tokenizer& tokenizer) {
 
 }  // namespace
 
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
 void FillGeneration(const GenerateResult& result, const ModelFacts& facts, wire::Generation& out) {
   out.set_text(result.text);
   out.mutable_token_ids()->Assign(result.output_ids.begin(), result.output_ids.end());
@@ -174,6 +178,27 @@ void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prom
       TextOf(absl::MakeConstSpan(prompt.ids).subspan(from, at - from), *facts.tokenizer));
 }
 
+namespace {
+
+void FillNamespace(const NamespaceStats& from, admin::v1::NamespaceStats& to) {
+  to.set_name(from.name);
+  for (const std::string& tenant : from.tenants) to.add_tenants(tenant);
+  to.set_host_bytes(from.host_bytes);
+  to.set_max_host_bytes(from.quota.host_bytes);
+  to.set_host_cached_bytes(from.host_cached_bytes);
+  to.set_host_cached_token_count(from.host_cached_tokens);
+  to.set_host_pinned_bytes(from.host_pinned_bytes);
+  to.set_disk_bytes(from.disk_bytes);
+  to.set_max_disk_bytes(from.quota.disk_bytes);
+  to.set_disk_segment_count(from.disk_segments);
+  to.set_disk_cached_token_count(from.disk_cached_tokens);
+  to.set_pending_bytes(from.pending_bytes);
+  to.set_prompt_count(from.prompt_count);
+  to.set_vector_count(from.vector_count);
+}
+
+}  // namespace
+
 void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out) {
   auto& host = *out.mutable_host();
   host.set_block_count(stats.host_block_count);
@@ -194,6 +219,7 @@ void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out) {
   disk.set_corrupt_segment_count(stats.disk.corrupt_count);
   out.mutable_similarity()->set_vector_count(stats.vector_count);
   out.mutable_similarity()->set_prompt_count(stats.prompt_count);
+  for (const NamespaceStats& in : stats.namespaces) FillNamespace(in, *out.add_namespaces());
   out.set_running_sequence_count(stats.running_sequences);
   out.set_queued_request_count(stats.queued_requests);
 }

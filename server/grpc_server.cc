@@ -12,7 +12,6 @@
 #include "core/base/status_macros.h"
 #include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
 #include "reprise/inference/v1/generation_service.grpc.pb.h"
-#include "server/converters.h"
 #include "server/peer_facts.h"
 #include "server/status_map.h"
 #include "server/unreadable_requests.h"
@@ -21,6 +20,7 @@ namespace reprise::server {
 namespace {
 
 namespace wire = inference::v1;
+namespace wire_admin = admin::v1;
 
 constexpr char kRequestId[] = "x-request-id";
 
@@ -129,8 +129,8 @@ class GenerationService final : public wire::GenerationService::Service {
 
   grpc::Status GetModel(grpc::ServerContext* context, const wire::GetModelRequest*,
                         wire::GetModelResponse* response) override {
-    return guard_->Run("GetModel", context, [&](const CallFacts&, RequestSummary&) {
-      return handlers().GetModel(*response);
+    return guard_->Run("GetModel", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().GetModel(call, *response);
     });
   }
 
@@ -151,42 +151,77 @@ class AdminService final : public admin::v1::CacheAdminService::Service {
  public:
   explicit AdminService(CallGuard* guard) : guard_(guard) {}
 
-  grpc::Status GetCacheStats(grpc::ServerContext* context, const admin::v1::GetCacheStatsRequest*,
-                             admin::v1::GetCacheStatsResponse* response) override {
+  grpc::Status GetCacheStats(grpc::ServerContext* context, const wire_admin::GetCacheStatsRequest*,
+                             wire_admin::GetCacheStatsResponse* response) override {
     return guard_->Run("GetCacheStats", context, [&](const CallFacts&, RequestSummary&) {
-      FillStats(guard_->parts().engine->GetCacheStats(), *response);
-      return absl::OkStatus();
+      return handlers().GetCacheStats(*response);
     });
   }
-
   grpc::Status ListCacheEntries(grpc::ServerContext* context,
-                                const admin::v1::ListCacheEntriesRequest* request,
-                                admin::v1::ListCacheEntriesResponse*) override {
-    if (request->page_size() >= 0) return Refuse("ListCacheEntries", context);
-    return guard_->Run("ListCacheEntries", context, [&](const CallFacts&, RequestSummary&) {
-      return FieldViolation("page_size", absl::StrCat(request->page_size(), ", expected >= 0"));
-    });
+                                const wire_admin::ListCacheEntriesRequest* request,
+                                wire_admin::ListCacheEntriesResponse* response) override {
+    return Unary("ListCacheEntries", &AdminHandlers::ListCacheEntries, context, *request,
+                 *response);
   }
-  grpc::Status WarmCache(grpc::ServerContext* context, const admin::v1::WarmCacheRequest*,
-                         admin::v1::WarmCacheResponse*) override {
-    return Refuse("WarmCache", context);
+  grpc::Status ExplainCacheLookup(grpc::ServerContext* context,
+                                  const wire_admin::ExplainCacheLookupRequest* request,
+                                  wire_admin::ExplainCacheLookupResponse* response) override {
+    return Unary("ExplainCacheLookup", &AdminHandlers::ExplainCacheLookup, context, *request,
+                 *response);
   }
-  grpc::Status PinCacheEntry(grpc::ServerContext* context, const admin::v1::PinCacheEntryRequest*,
-                             admin::v1::PinCacheEntryResponse*) override {
-    return Refuse("PinCacheEntry", context);
+  grpc::Status WarmCache(grpc::ServerContext* context, const wire_admin::WarmCacheRequest* request,
+                         wire_admin::WarmCacheResponse* response) override {
+    return Unary("WarmCache", &AdminHandlers::WarmCache, context, *request, *response);
+  }
+  grpc::Status PinCacheEntry(grpc::ServerContext* context,
+                             const wire_admin::PinCacheEntryRequest* request,
+                             wire_admin::PinCacheEntryResponse* response) override {
+    return Unary("PinCacheEntry", &AdminHandlers::PinCacheEntry, context, *request, *response);
+  }
+  grpc::Status SetCacheEntryTtl(grpc::ServerContext* context,
+                                const wire_admin::SetCacheEntryTtlRequest* request,
+                                wire_admin::SetCacheEntryTtlResponse* response) override {
+    return Unary("SetCacheEntryTtl", &AdminHandlers::SetCacheEntryTtl, context, *request,
+                 *response);
   }
   grpc::Status PurgeCacheEntries(grpc::ServerContext* context,
-                                 const admin::v1::PurgeCacheEntriesRequest*,
-                                 admin::v1::PurgeCacheEntriesResponse*) override {
-    return Refuse("PurgeCacheEntries", context);
+                                 const wire_admin::PurgeCacheEntriesRequest* request,
+                                 wire_admin::PurgeCacheEntriesResponse* response) override {
+    return Unary("PurgeCacheEntries", &AdminHandlers::PurgeCacheEntries, context, *request,
+                 *response);
+  }
+  grpc::Status ExportCacheEntries(
+      grpc::ServerContext* context, const wire_admin::ExportCacheEntriesRequest* request,
+      grpc::ServerWriter<wire_admin::ExportCacheEntriesResponse>* writer) override {
+    return guard_->Run("ExportCacheEntries", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().ExportCacheEntries(call, *request,
+                                           [&](const auto& piece) { return writer->Write(piece); });
+    });
+  }
+  grpc::Status ImportCacheEntries(grpc::ServerContext* context,
+                                  grpc::ServerReader<wire_admin::ImportCacheEntriesRequest>* reader,
+                                  wire_admin::ImportCacheEntriesResponse* response) override {
+    const auto next = [&]() -> std::optional<wire_admin::ImportCacheEntriesRequest> {
+      wire_admin::ImportCacheEntriesRequest piece;
+      if (!reader->Read(&piece)) return std::nullopt;
+      return piece;
+    };
+    return guard_->Run("ImportCacheEntries", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().ImportCacheEntries(call, next, *response);
+    });
   }
 
  private:
-  grpc::Status Refuse(const char* method, grpc::ServerContext* context) {
-    return guard_->Run(method, context, [&](const CallFacts&, RequestSummary&) {
-      return absl::UnimplementedError(absl::StrCat(method, ": not provided by this version"));
+  template <typename Request, typename Response>
+  grpc::Status Unary(const char* method,
+                     absl::Status (AdminHandlers::*handler)(const CallFacts&, const Request&,
+                                                            Response&),
+                     grpc::ServerContext* context, const Request& request, Response& response) {
+    return guard_->Run(method, context, [&](const CallFacts& call, RequestSummary&) {
+      return (handlers().*handler)(call, request, response);
     });
   }
+  AdminHandlers& handlers() { return *guard_->parts().admin; }
 
   CallGuard* guard_;
 };

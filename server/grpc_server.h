@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/telemetry/log.h"
+#include "server/admin_handlers.h"
 #include "server/authenticator.h"
 #include "server/generation_handlers.h"
 #include "server/tls.h"
@@ -29,7 +30,7 @@ struct GrpcOptions {
 // What the services call; outlives the server.
 struct GrpcParts {
   GenerationHandlers* handlers = nullptr;
-  Engine* engine = nullptr;
+  AdminHandlers* admin = nullptr;
   Metrics* metrics = nullptr;
   Logger* logger = nullptr;
   const Clock* clock = nullptr;

@@ -4,6 +4,9 @@
 // Threading  pure functions over immutable models.
 #pragma once
 
+#include <map>
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "core/engine/request.h"
 #include "core/text/chat_template.h"
@@ -26,8 +29,9 @@ struct ModelFacts {
   int32_t default_max_output_tokens = 0;
   const Tokenizer* tokenizer = nullptr;
   const ChatTemplate* chat = nullptr;
-  bool speculates = false;         // requests that set no mode
-  int32_t max_draft_tokens = 256;  // that a request may ask for
+  bool speculates = false;                               // requests that set no mode
+  int32_t max_draft_tokens = 256;                        // that a request may ask for
+  std::map<std::string, std::string> tenant_identities;  // where it is not cache_identity
 };
 
 // Whether model and tokenizer fit: every id that ends or begins a text must be one the

@@ -22,7 +22,11 @@ class UnreadableRequest final : public grpc::experimental::Interceptor {
         path_(call->method()) {}
 
   void Intercept(InterceptorBatchMethods* methods) override {
-    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_MESSAGE)) {
+    // Where requests come in a stream, no message is how it ends; the handler sees that.
+    const bool one_request = call_->type() == ServerRpcInfo::Type::UNARY ||
+                             call_->type() == ServerRpcInfo::Type::SERVER_STREAMING;
+    if (one_request &&
+        methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_MESSAGE)) {
       unreadable_ = methods->GetRecvMessage() == nullptr;
     }
     if (unreadable_ &&

@@ -4,70 +4,115 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 
 namespace reprise {
 
 BlockCache::BlockCache(int32_t num_blocks, Metrics* metrics)
-    : pool_(num_blocks), cached_(num_blocks, false), pins_(num_blocks, 0), metrics_(metrics) {}
+    : pool_(num_blocks),
+      owner_(num_blocks, 0),
+      cached_(num_blocks, false),
+      pins_(num_blocks, 0),
+      metrics_(metrics) {}
 
-std::vector<BlockId> BlockCache::Share(absl::Span<const TokenId> ids, int32_t tokens) {
+NamespaceId BlockCache::AddNamespace(int32_t max_blocks) {
+  trees_.push_back(std::make_unique<Tree>());
+  trees_.back()->max_blocks = max_blocks;
+  return static_cast<NamespaceId>(trees_.size()) - 1;
+}
+
+std::vector<BlockId> BlockCache::Share(NamespaceId in, absl::Span<const TokenId> ids,
+                                       int32_t tokens) {
+  Tree& tree = *trees_[in];
   std::vector<BlockId> blocks;
   int32_t left = tokens;
-  for (const PrefixIndex::Hit& hit : index_.Find(ids).hits) {
+  for (const PrefixIndex::Hit& hit : tree.index.Find(ids).hits) {
     if (left <= 0) break;
     const auto block = static_cast<BlockId>(hit.value);
     Hold(block);
-    index_.Touch(hit.node, ++tick_);
+    tree.index.Touch(hit.node, ++tick_);
     blocks.push_back(block);
     left -= hit.tokens;
   }
   return blocks;
 }
 
+void BlockCache::CountInUse(BlockId block, int32_t change) {
+  cached_in_use_ += change;
+  TreeOf(block).cached_in_use += change;
+}
+
 void BlockCache::Hold(BlockId block) {
-  if (cached_[block] && pool_.references(block) == 1) ++cached_in_use_;
+  if (cached_[block] && pool_.references(block) == 1) CountInUse(block, 1);
   pool_.AddReference(block);
 }
 
-absl::StatusOr<BlockId> BlockCache::Allocate() {
-  if (pool_.num_free() == 0) EvictOne();
-  return pool_.Allocate();
+void BlockCache::Drop(BlockId block) {
+  pool_.Release(block);
+  if (pool_.references(block) == 0) --TreeOf(block).held;
 }
 
+void BlockCache::Release(BlockId block) {
+  Drop(block);
+  if (cached_[block] && pool_.references(block) == 1) CountInUse(block, -1);
+}
+
+absl::StatusOr<BlockId> BlockCache::Allocate(NamespaceId in) {
+  Tree& tree = *trees_[in];
+  const bool full = tree.max_blocks > 0 && tree.held >= tree.max_blocks;
+  if (full && !EvictFrom(tree)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("all ", tree.max_blocks, " KV blocks of the namespace are in use"));
+  }
+  if (pool_.num_free() == 0) EvictOne();
+  ASSIGN_OR_RETURN(const BlockId block, pool_.Allocate());
+  owner_[block] = in;
+  ++tree.held;
+  return block;
+}
+
+// Of the namespace that holds most and has something to give.
 bool BlockCache::EvictOne() {
+  Tree* largest = nullptr;
+  for (const auto& tree : trees_) {
+    if (tree->num_evictable() == 0) continue;
+    if (largest == nullptr || tree->held > largest->held) largest = tree.get();
+  }
+  return largest != nullptr && EvictFrom(*largest);
+}
+
+bool BlockCache::EvictFrom(Tree& tree) {
   const auto unused = [this](uint64_t value) {
     return pool_.references(static_cast<BlockId>(value)) == 1;
   };
-  const std::vector<PrefixIndex::NodeId> oldest = index_.OldestLeaves(1, unused);
+  const std::vector<PrefixIndex::NodeId> oldest = tree.index.OldestLeaves(1, unused);
   if (oldest.empty()) return false;
-  Remove(oldest[0]);
+  Remove(tree, oldest[0]);
   metrics_->BlocksEvicted(1);
   return true;
 }
 
-void BlockCache::Remove(PrefixIndex::NodeId leaf) {
-  const auto block = static_cast<BlockId>(*index_.Remove(leaf));
+void BlockCache::Remove(Tree& tree, PrefixIndex::NodeId leaf) {
+  const auto block = static_cast<BlockId>(*tree.index.Remove(leaf));
+  if (pool_.references(block) > 1) CountInUse(block, -1);
   cached_[block] = false;
-  if (pool_.references(block) > 1) --cached_in_use_;
-  pool_.Release(block);
-  marks_.Forget(leaf);
+  --num_cached_;
+  Drop(block);
+  tree.marks.Forget(leaf);
 }
 
-void BlockCache::Release(BlockId block) {
-  pool_.Release(block);
-  if (cached_[block] && pool_.references(block) == 1) --cached_in_use_;
-}
-
-PrefixIndex::NodeId BlockCache::Keep(PrefixIndex::NodeId parent, absl::Span<const TokenId> ids,
-                                     BlockId& block) {
-  const PrefixIndex::Inserted inserted = index_.Insert(parent, ids, static_cast<uint64_t>(block));
-  index_.Touch(inserted.node, ++tick_);
+PrefixIndex::NodeId BlockCache::Keep(Tree& tree, PrefixIndex::NodeId parent,
+                                     absl::Span<const TokenId> ids, BlockId& block) {
+  const PrefixIndex::Inserted inserted =
+      tree.index.Insert(parent, ids, static_cast<uint64_t>(block));
+  tree.index.Touch(inserted.node, ++tick_);
   if (inserted.inserted) {
     pool_.AddReference(block);
     cached_[block] = true;
-    ++cached_in_use_;  // the sequence that computed it still holds it
+    ++num_cached_;
+    CountInUse(block, 1);  // the sequence that computed it still holds it
   } else {
-    const auto equal = static_cast<BlockId>(index_.value(inserted.node));
+    const auto equal = static_cast<BlockId>(tree.index.value(inserted.node));
     Hold(equal);
     Release(block);
     block = equal;
@@ -75,61 +120,74 @@ PrefixIndex::NodeId BlockCache::Keep(PrefixIndex::NodeId parent, absl::Span<cons
   return inserted.node;
 }
 
-void BlockCache::Commit(absl::Span<const TokenId> ids, absl::Span<BlockId> blocks,
+void BlockCache::Commit(NamespaceId in, absl::Span<const TokenId> ids, absl::Span<BlockId> blocks,
                         bool whole_blocks_only) {
+  Tree& tree = *trees_[in];
   PrefixIndex::NodeId parent = PrefixIndex::kRoot;
   for (size_t at = 0; at < ids.size(); at += kBlockTokens) {
     const absl::Span<const TokenId> slice = ids.subspan(at, kBlockTokens);
     const bool whole = slice.size() == kBlockTokens;
     if (!whole && whole_blocks_only) return;
     // A partial block that a longer one already covers adds nothing.
-    if (!whole && index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return;
-    const auto shorter = index_.FindShorterLeaf(parent, slice);
-    parent = Keep(parent, slice, blocks[at / kBlockTokens]);
-    if (shorter) Supersede(*shorter, parent);
+    if (!whole && tree.index.Find(ids).tokens == static_cast<int32_t>(ids.size())) return;
+    const auto shorter = tree.index.FindShorterLeaf(parent, slice);
+    parent = Keep(tree, parent, slice, blocks[at / kBlockTokens]);
+    if (shorter) Supersede(tree, *shorter, parent);
   }
 }
 
 // What was asked of the shorter leaf holds for the longer one that takes its place.
-void BlockCache::Supersede(PrefixIndex::NodeId shorter, PrefixIndex::NodeId longer) {
-  const auto old_block = static_cast<BlockId>(index_.value(shorter));
+void BlockCache::Supersede(Tree& tree, PrefixIndex::NodeId shorter, PrefixIndex::NodeId longer) {
+  const auto old_block = static_cast<BlockId>(tree.index.value(shorter));
   const int32_t pins = pins_[old_block];
-  marks_.Inherit(shorter, longer);
+  tree.marks.Inherit(shorter, longer);
   for (int32_t i = 0; i < pins; ++i) {
-    AddPin(static_cast<BlockId>(index_.value(longer)));
+    AddPin(static_cast<BlockId>(tree.index.value(longer)));
     DropPin(old_block);
   }
-  Remove(shorter);
+  Remove(tree, shorter);
 }
 
 void BlockCache::AddPin(BlockId block) {
   Hold(block);
-  if (pins_[block]++ == 0) ++num_pinned_;
+  if (pins_[block]++ > 0) return;
+  ++num_pinned_;
+  ++TreeOf(block).num_pinned;
 }
 
 void BlockCache::DropPin(BlockId block) {
-  if (--pins_[block] == 0) --num_pinned_;
+  if (--pins_[block] == 0) {
+    --num_pinned_;
+    --TreeOf(block).num_pinned;
+  }
   Release(block);
 }
 
-absl::StatusOr<int32_t> BlockCache::SetPinned(absl::Span<const TokenId> ids, bool pinned) {
-  const PrefixIndex::Match found = index_.Find(ids);
+absl::Status BlockCache::CheckPinRoom(const Tree& tree, const PrefixIndex::Match& found) const {
+  const auto more = static_cast<int32_t>(std::count_if(
+      found.hits.begin(), found.hits.end(),
+      [this](const PrefixIndex::Hit& hit) { return pins_[static_cast<BlockId>(hit.value)] == 0; }));
+  const auto refuse = [](int32_t blocks, int32_t limit, const char* half_of) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "pinned: ", blocks, " KV blocks, expected at most ", limit, ", half of ", half_of));
+  };
+  const int32_t limit = num_blocks() / 2, own_limit = tree.max_blocks / 2;
+  if (num_pinned_ + more > limit) return refuse(num_pinned_ + more, limit, "the pool");
+  if (tree.max_blocks > 0 && tree.num_pinned + more > own_limit) {
+    return refuse(tree.num_pinned + more, own_limit, "what the namespace may hold");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> BlockCache::SetPinned(NamespaceId in, absl::Span<const TokenId> ids,
+                                              bool pinned) {
+  Tree& tree = *trees_[in];
+  const PrefixIndex::Match found = tree.index.Find(ids);
   if (found.hits.empty()) return 0;
   std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
-  if (!pinned) last = marks_.LastPinned(found.hits);
-  if (!last || marks_.IsPinned(*last) == pinned) return pinned ? found.tokens : 0;
-  if (pinned) {
-    const auto unpinned =
-        std::count_if(found.hits.begin(), found.hits.end(), [this](const PrefixIndex::Hit& hit) {
-          return pins_[static_cast<BlockId>(hit.value)] == 0;
-        });
-    const int32_t limit = num_blocks() / 2;
-    if (num_pinned_ + unpinned > limit) {
-      return absl::ResourceExhaustedError(absl::StrCat("pinned: ", num_pinned_ + unpinned,
-                                                       " KV blocks, expected at most ", limit,
-                                                       ", half of the pool"));
-    }
-  }
+  if (!pinned) last = tree.marks.LastPinned(found.hits);
+  if (!last || tree.marks.IsPinned(*last) == pinned) return pinned ? found.tokens : 0;
+  if (pinned) RETURN_IF_ERROR(CheckPinRoom(tree, found));
   int32_t tokens = 0;
   for (const PrefixIndex::Hit& hit : found.hits) {
     const auto block = static_cast<BlockId>(hit.value);
@@ -137,26 +195,51 @@ absl::StatusOr<int32_t> BlockCache::SetPinned(absl::Span<const TokenId> ids, boo
     tokens += hit.tokens;
     if (hit.node == *last) break;
   }
-  pinned ? marks_.Pin(*last) : marks_.Unpin(*last);
+  pinned ? tree.marks.Pin(*last) : tree.marks.Unpin(*last);
   return tokens;
 }
 
-int32_t BlockCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
-  const PrefixIndex::Match found = index_.Find(ids);
-  if (!found.hits.empty()) marks_.SetExpiry(found.hits.back().node, at);
+int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at) {
+  Tree& tree = *trees_[in];
+  const PrefixIndex::Match found = tree.index.Find(ids);
+  if (!found.hits.empty()) tree.marks.SetExpiry(found.hits.back().node, at);
   return found.tokens;
 }
 
 void BlockCache::DropExpired(absl::Time now) {
-  const auto used = [this](PrefixIndex::NodeId node) {
-    return pool_.references(static_cast<BlockId>(index_.value(node))) > 1;
-  };
-  while (true) {  // a parent becomes a leaf with its last child
-    const std::vector<PrefixIndex::NodeId> expired = marks_.ExpiredLeaves(now, used);
-    if (expired.empty()) return;
-    for (const PrefixIndex::NodeId leaf : expired) Remove(leaf);
-    metrics_->BlocksEvicted(static_cast<int64_t>(expired.size()));
+  for (const auto& tree : trees_) {
+    const auto used = [&](PrefixIndex::NodeId node) {
+      return pool_.references(static_cast<BlockId>(tree->index.value(node))) > 1;
+    };
+    while (true) {  // a parent becomes a leaf with its last child
+      const std::vector<PrefixIndex::NodeId> expired = tree->marks.ExpiredLeaves(now, used);
+      if (expired.empty()) break;
+      for (const PrefixIndex::NodeId leaf : expired) Remove(*tree, leaf);
+      metrics_->BlocksEvicted(static_cast<int64_t>(expired.size()));
+    }
   }
+}
+
+int32_t BlockCache::Purge(NamespaceId in, absl::Span<const TokenId> ids) {
+  Tree& tree = *trees_[in];
+  SetPinned(in, ids, false).IgnoreError();
+  const PrefixIndex::Match found = tree.index.Find(ids);
+  int32_t removed = 0, blocks = 0;
+  for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
+    const bool used = pool_.references(static_cast<BlockId>(hit->value)) > 1;
+    if (used || !tree.index.IsLeaf(hit->node)) break;
+    removed += static_cast<int32_t>(tree.index.ids(hit->node).size());
+    Remove(tree, hit->node);
+    ++blocks;
+  }
+  if (blocks > 0) metrics_->BlocksEvicted(blocks);
+  return removed;
+}
+
+int64_t BlockCache::cached_tokens() const {
+  int64_t tokens = 0;
+  for (const auto& tree : trees_) tokens += tree->index.total_tokens();
+  return tokens;
 }
 
 }  // namespace reprise

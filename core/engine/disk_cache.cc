@@ -90,6 +90,17 @@ int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
   return found.tokens;
 }
 
+std::vector<SegmentKey> DiskCache::Purge(absl::Span<const TokenId> ids) {
+  std::vector<SegmentKey> purged;
+  const PrefixIndex::Match found = index_.Find(ids);
+  for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
+    if (!index_.IsLeaf(hit->node)) break;
+    purged.push_back(EntryOf(hit->node).record.key);
+    Erase(hit->node);
+  }
+  return purged;
+}
+
 std::vector<SegmentKey> DiskCache::DropExpired(absl::Time now) {
   std::vector<SegmentKey> dropped;
   while (true) {  // a parent becomes a leaf with its last child

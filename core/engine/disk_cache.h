@@ -60,6 +60,15 @@ class DiskCache {
   int32_t SetPinned(absl::Span<const TokenId> ids, bool pinned);
   int32_t SetExpiry(absl::Span<const TokenId> ids, absl::Time at);
 
+  // Forgets the segments of the matched beginning of `ids` as far as nothing else reaches
+  // them, pinned or not; the keys, to be deleted.
+  std::vector<SegmentKey> Purge(absl::Span<const TokenId> ids);
+
+  // To list entries: leaves of the tree, what was asked of them, and a node's record.
+  const PrefixIndex& index() const { return index_; }
+  const EntryMarks& marks() const { return marks_; }
+  const SegmentRecord& RecordOf(PrefixIndex::NodeId node) const { return EntryOf(node).record; }
+
   // Forgets what expired by `now`; the keys, to be deleted.
   std::vector<SegmentKey> DropExpired(absl::Time now);
 

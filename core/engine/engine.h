@@ -22,6 +22,9 @@
 #include "absl/status/statusor.h"
 #include "core/base/clock.h"
 #include "core/base/digest.h"
+#include "core/engine/cache_archive.h"
+#include "core/engine/cache_entries.h"
+#include "core/engine/cache_namespace.h"
 #include "core/engine/request.h"
 #include "core/engine/step_trace.h"
 #include "core/model/model_runner.h"
@@ -72,6 +75,9 @@ struct EngineEvent {
   std::string error;  // empty when it is good news
 };
 
+// An empty vector index, for a namespace that is made.
+using VectorIndexFactory = std::function<std::unique_ptr<VectorIndex>()>;
+
 struct EngineParts {
   std::unique_ptr<ModelRunner> runner;
   std::unique_ptr<KvStore> store;                    // null: the disk tier is off
@@ -83,10 +89,16 @@ struct EngineParts {
   const Tokenizer* tokenizer = nullptr;
   Metrics* metrics = nullptr;
   const Clock* clock = nullptr;
-  Digest identity{};  // namespace: model, tokenizer, numerics, format, tenant
+  Digest meaning{};   // as `identity`, but for the tenant: of archives
+  Digest identity{};  // of the first namespace: model, tokenizer, numerics, format, tenant
+  // The first one's identity is `identity`, and `vectors` is its index. Empty: one namespace
+  // for all requests, whatever their tenant.
+  std::vector<NamespaceSpec> namespaces;
+  VectorIndexFactory new_vectors;  // of the other namespaces; null: no similarity search there
 };
 
 struct ExplainRequest {
+  std::string tenant;
   std::vector<TokenId> prompt;
   std::string prompt_text;
   std::optional<absl::Duration> deadline;  // on Clock::Monotonic
@@ -122,10 +134,12 @@ struct CacheStats {
   int64_t prompt_count = 0;
   int32_t running_sequences = 0;
   int32_t queued_requests = 0;
+  std::vector<NamespaceStats> namespaces;  // those that there are, in order of their specs
 };
 
 // What an operator asks of a cached entry: the KV of `ids`, from position 0.
 struct EntryMark {
+  std::string tenant;
   std::vector<TokenId> ids;
   std::optional<bool> pinned;         // keep it, however much room others need; or no longer
   std::optional<absl::Duration> ttl;  // from now; absl::InfiniteDuration(): never expires
@@ -146,9 +160,10 @@ class Engine {
   virtual ~Engine() = default;  // as Drain with no time left
 
   // kInvalidArgument: empty prompt, prompt + max_output_tokens past the model's
-  // context, a token id or a field of speculation out of range; kResourceExhausted: the queue is
-  // full or the prompt can never fit the pool; kUnavailable: draining. Nothing is called on the
-  // sink unless this returns an id for Cancel.
+  // context, a token id or a field of speculation out of range; kPermissionDenied: the tenant has
+  // no namespace; kResourceExhausted: the queue is full, or prompt and output can never fit the
+  // pool or the tenant's quota; kUnavailable: draining. Nothing is called on the sink unless
+  // this returns an id for Cancel.
   virtual absl::StatusOr<SequenceId> Submit(GenerateRequest request, GenerationSink sink) = 0;
 
   // Stops the sequence within one step; its sink gets kCancelled. Unknown ids are ignored.
@@ -166,6 +181,39 @@ class Engine {
   // kInvalidArgument: no ids, or a ttl that is not positive; kNotFound: no tier holds all of
   // `ids`; kResourceExhausted: the pool cannot pin as much (half of it); nothing is changed.
   virtual absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) = 0;
+
+  // For operators. A page may be short, or even empty, with more to come: what one call looks
+  // at is bounded. kPermissionDenied: no such tenant.
+  virtual absl::StatusOr<EntryPage> ListEntries(const EntryQuery& query) = 0;
+
+  // By the id that a list gave, or "p-N" for the prompt that similarity search knows as N.
+  // kInvalidArgument: not an entry's id; kNotFound: of no entry any more.
+  virtual absl::StatusOr<CacheEntry> FindEntry(const std::string& tenant,
+                                               const std::string& id) = 0;
+
+  // The entry that holds most of the beginning of `ids`; kNotFound: none holds any.
+  virtual absl::StatusOr<CacheEntry> DescribeEntry(const std::string& tenant,
+                                                   absl::Span<const TokenId> ids) = 0;
+
+  // Removes what the tiers hold of an entry as far as no other entry has it too and no request
+  // uses it; a request that is loading it computes instead. The tokens removed.
+  virtual absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
+                                                 absl::Span<const TokenId> ids) = 0;
+
+  // Makes all KV of requests that have ended durable. kFailedPrecondition: the store is off.
+  virtual absl::Status Flush() = 0;
+
+  virtual ArchiveFormat GetArchiveFormat() const = 0;
+
+  // The segments of an entry, read from the store and verified. kNotFound: the store does not
+  // hold all of it; kFailedPrecondition: the store is off; otherwise as KvStore.
+  virtual absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
+                                                  absl::Span<const TokenId> ids) = 0;
+
+  // Makes an archived entry durable under the tenant; the tokens that are new.
+  // kInvalidArgument: not an entry of this model; kResourceExhausted: the tenant's quota;
+  // kFailedPrecondition: the store is off. Nothing is kept then but whole segments.
+  virtual absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) = 0;
 
   // Refuses new requests, lets running ones finish until `limit` has passed
   // (then they get kUnavailable), makes all KV durable, saves the vector index.

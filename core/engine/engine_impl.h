@@ -11,13 +11,14 @@
 #include <mutex>
 #include <thread>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "core/engine/admission.h"
 #include "core/engine/block_cache.h"
+#include "core/engine/cache_namespace.h"
 #include "core/engine/cost_model.h"
-#include "core/engine/disk_cache.h"
 #include "core/engine/engine.h"
-#include "core/engine/prompt_directory.h"
 #include "core/engine/scheduler.h"
 #include "core/engine/sequence.h"
 #include "core/engine/worker_thread.h"
@@ -36,6 +37,17 @@ class EngineImpl final : public Engine {
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override;
   CacheStats GetCacheStats() override;
   absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) override;
+  absl::StatusOr<EntryPage> ListEntries(const EntryQuery& query) override;
+  absl::StatusOr<CacheEntry> FindEntry(const std::string& tenant, const std::string& id) override;
+  absl::StatusOr<CacheEntry> DescribeEntry(const std::string& tenant,
+                                           absl::Span<const TokenId> ids) override;
+  absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
+                                         absl::Span<const TokenId> ids) override;
+  absl::Status Flush() override;
+  ArchiveFormat GetArchiveFormat() const override;
+  absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
+                                          absl::Span<const TokenId> ids) override;
+  absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) override;
   void Drain(absl::Duration limit) override;
   bool WaitUntilIdle(absl::Duration limit) override;
 
@@ -77,11 +89,14 @@ class EngineImpl final : public Engine {
   // Runs on the engine thread.
   using NearestTask = std::function<void(const absl::StatusOr<Nearest>&)>;
 
-  // What the store holds of this namespace.
+  // What the store holds of the namespaces.
+  struct NamespaceListing {
+    std::vector<SegmentRecord> segments;  // parents before children
+    std::vector<PromptRecord> prompts;
+  };
   struct StoreListing {
     absl::Status status;
-    std::vector<SegmentRecord> segments;  // parents before children
-    std::vector<std::pair<uint64_t, std::vector<TokenId>>> prompts;
+    std::vector<NamespaceListing> namespaces;  // by spec
     StoreStats stats;
   };
 
@@ -99,11 +114,47 @@ class EngineImpl final : public Engine {
   bool EndRest(bool late);
   std::future<Explanation> StartExplain(const std::shared_ptr<ExplainJob>& job);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
-  bool SimilarityOn() const { return parts_.vectors != nullptr && parts_.embed != nullptr; }
+  bool SimilarityOn(const CacheNamespace& in) const {
+    return in.vectors != nullptr && parts_.embed != nullptr;
+  }
   RetrievalMode ModeOf(const Sequence& s) const {
     return s.request.retrieval_mode.value_or(options_.retrieval_mode);
   }
   absl::Duration Now() const { return parts_.clock->Monotonic(); }
+
+  // engine_namespaces.cc: whose cache is whose.
+  absl::StatusOr<size_t> SpecOf(const std::string& tenant) const;
+  absl::Status CheckQuota(const NamespaceSpec& spec, int32_t needed_blocks) const;
+  int32_t QuotaBlocks(const NamespaceSpec& spec) const;
+  CacheNamespace& Open(size_t spec);
+  void ForEachNamespace(absl::FunctionRef<void(CacheNamespace&)> visit) const;
+  CacheNamespace* Largest(absl::FunctionRef<int64_t(const CacheNamespace&)> size) const;
+  static int32_t MostBlocks(const Sequence& sequence);
+  bool HasQuotaFor(const Sequence& sequence) const;
+  void RefuseWhatPinsShutOut();
+  NamespaceStats StatsOf(const CacheNamespace& in) const;
+  void PublishNamespaces();
+  int64_t DiskPayloadBytes() const;
+
+  // Runs `work` on the engine thread and waits for what it returns.
+  template <typename Result>
+  Result OnEngine(absl::FunctionRef<Result()> work) {
+    std::promise<Result> done;
+    Post([&] { done.set_value(work()); });
+    return done.get_future().get();
+  }
+
+  // engine_entries.cc: what operators see and do.
+  CacheEntry EntryOf(const CacheNamespace& in, bool on_disk, PrefixIndex::NodeId node) const;
+  absl::StatusOr<CacheEntry> DescribeNow(const CacheNamespace& in,
+                                         absl::Span<const TokenId> ids) const;
+  bool ListTier(const EntryQuery& query, const CacheNamespace& in, size_t& visited,
+                EntryPage& page) const;
+  absl::StatusOr<EntryPage> ListNow(const EntryQuery& query) const;
+
+  // engine_archive.cc: entries on their way in and out.
+  absl::Status CheckArchived(const ArchivedEntry& entry) const;
+  absl::Status StoreArchived(CacheNamespace& in, std::vector<SegmentWrite> writes);
 
   // engine_reuse.cc: from the queue to the first step.
   void Admit();
@@ -113,20 +164,21 @@ class EngineImpl final : public Engine {
   void StartLookup(const SequencePtr& sequence);
   void LookUp(const SequencePtr& sequence);
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
-  void TouchOnDisk(const DiskCache::Match& disk, int32_t tokens);
+  void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
-  void LearnFromLoad(const LoadResult& load);
+  void LearnFromLoad(CacheNamespace& in, const LoadResult& load);
   void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
   void EndLoad(const SequencePtr& sequence, const ReusePlan& plan, int64_t bytes,
                absl::Duration elapsed);
-  bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
+  bool PlaceSegment(NamespaceId in, absl::Span<const TokenId> prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);
   void Resume(const SequencePtr& sequence);
   void BeginRunning(const SequencePtr& sequence, int32_t tokens);
   void AccountReuse(Sequence& sequence, int32_t tokens, absl::Time made);
   absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
-  Explanation ExplainNow(const ExplainRequest& request, const absl::StatusOr<Nearest>& nearest);
+  Explanation ExplainNow(CacheNamespace& in, const ExplainRequest& request,
+                         const absl::StatusOr<Nearest>& nearest);
 
   // engine_faults.cc: loads that stall.
   bool ReaderStalls() const;
@@ -134,19 +186,21 @@ class EngineImpl final : public Engine {
   bool LeaveLoad();
 
   // engine_similarity.cc: the vector index.
-  absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
-  void FindNearest(const std::string& text, const NearestTask& done);
-  void SearchNearest(Nearest nearest, const NearestTask& done);
+  absl::StatusOr<std::vector<float>> RunEmbed(const CacheNamespace& in, const std::string& text);
+  void FindNearest(CacheNamespace& in, const std::string& text, const NearestTask& done);
+  void SearchNearest(CacheNamespace& in, Nearest nearest, const NearestTask& done);
   void Embed(const SequencePtr& sequence);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
   void KnownCandidate(Sequence& sequence);
-  bool IsIndexed(const std::vector<TokenId>& ids) const;
+  static bool IsIndexed(const CacheNamespace& in, const std::vector<TokenId>& ids);
   void QueueEmbedding(const Sequence& sequence);
   void RunQueuedEmbedding();
-  void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
-  std::vector<uint64_t> ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors);
+  void AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
+                 const std::vector<float>& embedding);
+  std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in,
+                                             const std::vector<Neighbor>& neighbors);
   void ForgetOldPrompts();
-  void DeletePromptFromStore(uint64_t id);
+  void DeletePromptFromStore(const CacheNamespace& in, uint64_t id);
   void SaveVectors();
 
   // engine_schedule.cc: what a step is made of, and what it teaches.
@@ -183,7 +237,11 @@ class EngineImpl final : public Engine {
 
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
-  void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks);
+  void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
+                     absl::Span<const BlockId> blocks);
+  bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
+  void EndWrite(const SegmentRecord& record);
+  void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);
   void CopyOneSegment();
   void FlushWrites();
   void SaveUsage();
@@ -213,10 +271,12 @@ class EngineImpl final : public Engine {
   int queued_count_ = 0;
   SequenceId next_id_ = 1;
 
+  // By spec; null until something is known of it.
+  std::vector<std::unique_ptr<CacheNamespace>> namespaces_;
+  absl::flat_hash_map<std::string, size_t> spec_of_tenant_;  // does not change
+  absl::flat_hash_map<Digest, CacheNamespace*> by_identity_;
   BlockCache blocks_;
   std::vector<absl::Time> made_;  // by block: when its KV was computed, a loaded one's too
-  DiskCache disk_;
-  PromptDirectory prompts_;
   CostModel costs_;
   int steps_beside_decode_ = 0;       // in a row, with prompt rows
   std::deque<SequencePtr> queued_;    // not taken up yet, or preempted
@@ -248,6 +308,7 @@ class EngineImpl final : public Engine {
   absl::Duration retry_store_at_;    // while it is off
   absl::Duration retry_vectors_at_;  // while the last save failed
   struct PendingEmbedding {
+    CacheNamespace* in = nullptr;
     std::vector<TokenId> ids;
     std::string text;
   };

@@ -14,28 +14,30 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkEntry(const EntryMark& mark) {
     return absl::InvalidArgumentError(
         absl::StrCat("ttl: ", absl::FormatDuration(*mark.ttl), ", expected more than zero"));
   }
+  RETURN_IF_ERROR(SpecOf(mark.tenant).status());
   const auto marked = std::make_shared<std::promise<absl::StatusOr<MarkedEntry>>>();
   Post([this, mark, marked] { marked->set_value(MarkNow(mark)); });
   return marked->get_future().get();
 }
 
 absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
+  CacheNamespace& in = Open(*SpecOf(mark.tenant));
   MarkedEntry marked;
-  marked.host_tokens = blocks_.MatchedTokens(mark.ids);
-  if (StoreOn()) marked.disk_tokens = disk_.MatchedTokens(mark.ids);
+  marked.host_tokens = blocks_.MatchedTokens(in.id, mark.ids);
+  if (StoreOn()) marked.disk_tokens = in.disk.MatchedTokens(mark.ids);
   const auto all = static_cast<int32_t>(mark.ids.size());
   if (const int32_t most = std::max(marked.host_tokens, marked.disk_tokens); most < all) {
     return absl::NotFoundError(
         absl::StrCat("ids: the cache holds ", most, " of ", all, " tokens of this entry"));
   }
   if (mark.pinned) {
-    RETURN_IF_ERROR(blocks_.SetPinned(mark.ids, *mark.pinned).status());
-    if (StoreOn()) disk_.SetPinned(mark.ids, *mark.pinned);
+    RETURN_IF_ERROR(blocks_.SetPinned(in.id, mark.ids, *mark.pinned).status());
+    if (StoreOn()) in.disk.SetPinned(mark.ids, *mark.pinned);
   }
   if (mark.ttl) {
     const absl::Time at = parts_.clock->Now() + *mark.ttl;
-    blocks_.SetExpiry(mark.ids, at);
-    if (StoreOn()) disk_.SetExpiry(mark.ids, at);
+    blocks_.SetExpiry(in.id, mark.ids, at);
+    if (StoreOn()) in.disk.SetExpiry(mark.ids, at);
   }
   SaveUsage();  // the store keeps the marks in its records
   return marked;
@@ -45,12 +47,11 @@ void EngineImpl::DropExpired() {
   const absl::Time now = parts_.clock->Now();
   blocks_.DropExpired(now);
   if (!StoreOn()) return;
-  const int64_t before = disk_.payload_bytes();
-  std::vector<SegmentKey> keys = disk_.DropExpired(now);
-  if (keys.empty()) return;
-  parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
-                                  before - disk_.payload_bytes());
-  DeleteFromStore(std::move(keys));
+  ForEachNamespace([&](CacheNamespace& in) {
+    const int64_t before = in.disk.payload_bytes();
+    std::vector<SegmentKey> keys = in.disk.DropExpired(now);
+    DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
+  });
 }
 
 }  // namespace reprise

@@ -13,14 +13,16 @@ constexpr int kFailuresToSwitchOff = 3;
 void EngineImpl::Keep(Sequence& sequence) {
   if (!DropAhead(sequence)) return;
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
-  blocks_.Commit(ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
-  if (StoreOn()) QueueSegments(ids, sequence.blocks);
+  CacheNamespace& in = *sequence.cache;
+  blocks_.Commit(in.id, ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
+  if (StoreOn()) QueueSegments(in, ids, sequence.blocks);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
 
-void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks) {
+void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
+                               absl::Span<const BlockId> blocks) {
   const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
-  for (SegmentRecord& record : disk_.Missing(ids)) {
+  for (SegmentRecord& record : in.disk.Missing(ids)) {
     const size_t first = record.start_position / kBlockTokens;
     const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
     record.payload_bytes = static_cast<int64_t>(count) * parts_.runner->block_bytes();
@@ -28,17 +30,35 @@ void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const B
       parts_.metrics->StoreFailed(StoreFailure::kWriteQueueFull);
       return;
     }
+    if (!MakeRoomToWrite(in, record.payload_bytes)) {
+      parts_.metrics->SegmentOverQuota(in.spec->name);
+      return;
+    }
     pending_bytes_ += record.payload_bytes;
+    in.pending_bytes += record.payload_bytes;
     record.created_unix_ms = record.last_used_unix_ms = now;
     PendingCopy copy;
     for (const BlockId block : blocks.subspan(first, count)) {
       blocks_.Hold(block);
       copy.blocks.push_back(block);
     }
-    disk_.BeginWrite(record.key);
+    in.disk.BeginWrite(record.key);
     copy.record = std::move(record);
     copies_.push_back(std::move(copy));
   }
+}
+
+// Within the namespace's quota; its own entries give way, least recently used first. What
+// that leaves is deleted before anything queued from now on is written.
+bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes) {
+  const int64_t quota = in.spec->quota.disk_bytes;
+  if (quota == 0) return true;
+  const int64_t room = quota - in.pending_bytes - bytes;
+  if (room < 0) return false;
+  const int64_t before = in.disk.payload_bytes();
+  std::vector<SegmentKey> keys = in.disk.EvictPast(room);
+  DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
+  return in.disk.payload_bytes() <= room;
 }
 
 // One segment a turn, so that copying never holds up a step for long.
@@ -56,8 +76,7 @@ void EngineImpl::CopyOneSegment() {
     blocks_.Release(copy.blocks[i]);
   }
   if (!read) {
-    pending_bytes_ -= copy.record.payload_bytes;
-    disk_.EndWrite(copy.record.key);
+    EndWrite(copy.record);
     return;
   }
   writes_bytes_ += copy.record.payload_bytes;
@@ -66,10 +85,21 @@ void EngineImpl::CopyOneSegment() {
   if (writes_bytes_ >= kWriteBatchBytes) FlushWrites();
 }
 
+// Of a segment on its way to the store: it is there now, or will never be.
+void EngineImpl::EndWrite(const SegmentRecord& record) {
+  CacheNamespace& in = *by_identity_.at(record.identity);
+  pending_bytes_ -= record.payload_bytes;
+  in.pending_bytes -= record.payload_bytes;
+  in.disk.EndWrite(record.key);
+}
+
 // Lets the next start evict in the order that holds now.
 void EngineImpl::SaveUsage() {
   if (!StoreOn()) return;
-  std::vector<SegmentRecord> used = disk_.TakeUsed();
+  std::vector<SegmentRecord> used;
+  ForEachNamespace([&](CacheNamespace& in) {
+    for (SegmentRecord& record : in.disk.TakeUsed()) used.push_back(std::move(record));
+  });
   if (used.empty()) return;
   writer_->Post([this, used = std::move(used)] {
     absl::Status status = parts_.store->UpdateUsage(used);
@@ -97,10 +127,7 @@ void EngineImpl::FlushWrites() {
 
 void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status) {
   writing_segments_ -= static_cast<int64_t>(records.size());
-  for (const SegmentRecord& record : records) {
-    disk_.EndWrite(record.key);
-    pending_bytes_ -= record.payload_bytes;
-  }
+  for (const SegmentRecord& record : records) EndWrite(record);
   if (!status.ok()) {
     StoreFailed(StoreFailure::kWrite, status);
     return;
@@ -118,27 +145,46 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
 
 // Indexes a durable record; it, or what it supersedes, goes when nothing can reach it.
 void EngineImpl::AddToDisk(const SegmentRecord& record) {
-  DeleteFromStore(disk_.Add(record).value_or(std::vector<SegmentKey>{record.key}));
+  DiskCache& disk = by_identity_.at(record.identity)->disk;
+  DeleteFromStore(disk.Add(record).value_or(std::vector<SegmentKey>{record.key}));
 }
 
+// The namespace that holds most gives way, a sixteenth of what it has at a time.
 void EngineImpl::EvictFromStore() {
   EvictOtherIdentities();
-  const int64_t before = disk_.payload_bytes();
-  std::vector<SegmentKey> keys = disk_.EvictPast(options_.max_disk_bytes - other_bytes_);
+  absl::flat_hash_set<const CacheNamespace*> spent;  // only pinned segments are left
+  while (true) {
+    const int64_t excess = DiskPayloadBytes() + other_bytes_ - options_.max_disk_bytes;
+    if (excess <= 0) return;
+    CacheNamespace* in = Largest([&](const CacheNamespace& each) {
+      return spent.contains(&each) ? 0 : each.disk.payload_bytes();
+    });
+    if (in == nullptr) return;
+    const int64_t before = in->disk.payload_bytes();
+    const bool alone = before == DiskPayloadBytes();
+    const int64_t step = alone ? excess : std::min(excess, before / 16 + 1);
+    std::vector<SegmentKey> keys = in->disk.EvictPast(before - step);
+    if (keys.empty()) spent.insert(in);
+    DeleteEvicted(std::move(keys), before - in->disk.payload_bytes());
+  }
+}
+
+void EngineImpl::DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes) {
   if (keys.empty()) return;
-  parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
-                                  before - disk_.payload_bytes());
+  parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()), bytes);
   DeleteFromStore(std::move(keys));
 }
 
-// What other identities left is of no use to this one, so it gives way first.
+// What identities left that no namespace has is of no use any more, so it gives way first.
 void EngineImpl::EvictOtherIdentities() {
-  const int64_t room = std::max<int64_t>(options_.max_disk_bytes - disk_.payload_bytes(), 0);
+  const int64_t room = std::max<int64_t>(options_.max_disk_bytes - DiskPayloadBytes(), 0);
   if (other_bytes_ <= room) return;
   const int64_t before = other_bytes_;
   other_bytes_ = room;
   writer_->Post([this, room, before] {
-    const auto evicted = parts_.store->EvictOthers(parts_.identity, room);
+    std::vector<Digest> kept;
+    for (const NamespaceSpec& spec : parts_.namespaces) kept.push_back(spec.identity);
+    const auto evicted = parts_.store->EvictOthers(kept, room);
     if (evicted.ok()) {
       parts_.metrics->SegmentsEvicted(evicted->segments, evicted->payload_bytes);
       return;
@@ -203,24 +249,38 @@ void EngineImpl::RetryStore() {
 EngineImpl::StoreListing EngineImpl::ListStore() {
   StoreListing listing;
   listing.stats = parts_.store->Stats();
-  listing.status = parts_.store->ForEachSegment(parts_.identity, [&](SegmentRecord record) {
-    listing.segments.push_back(std::move(record));
-  });
-  if (!listing.status.ok()) return listing;
-  listing.status = parts_.store->ForEachPrompt(parts_.identity, [&](PromptRecord prompt) {
-    listing.prompts.emplace_back(prompt.id, std::move(prompt.ids));
-  });
+  for (const NamespaceSpec& spec : parts_.namespaces) {
+    NamespaceListing& in = listing.namespaces.emplace_back();
+    listing.status = parts_.store->ForEachSegment(
+        spec.identity, [&](SegmentRecord record) { in.segments.push_back(std::move(record)); });
+    if (!listing.status.ok()) return listing;
+    listing.status = parts_.store->ForEachPrompt(
+        spec.identity, [&](PromptRecord prompt) { in.prompts.push_back(std::move(prompt)); });
+    if (!listing.status.ok()) return listing;
+  }
   return listing;
 }
 
 void EngineImpl::Adopt(StoreListing&& listing) {
   other_bytes_ = listing.stats.payload_bytes;
-  for (const SegmentRecord& record : listing.segments) {
-    other_bytes_ -= record.payload_bytes;
-    AddToDisk(record);
+  for (size_t spec = 0; spec < listing.namespaces.size(); ++spec) {
+    NamespaceListing& listed = listing.namespaces[spec];
+    if (listed.segments.empty() && listed.prompts.empty()) continue;
+    CacheNamespace& in = Open(spec);
+    for (const SegmentRecord& record : listed.segments) {
+      other_bytes_ -= record.payload_bytes;
+      AddToDisk(record);
+    }
+    in.disk.OrderByLastUse();
+    for (PromptRecord& prompt : listed.prompts) {
+      // The first namespace's index was filled before; a vector that does not fit is only not
+      // found.
+      if (spec > 0 && in.vectors != nullptr && !in.vectors->Contains(prompt.id)) {
+        in.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
+      }
+      in.prompts.Restore(prompt.id, std::move(prompt.ids));
+    }
   }
-  disk_.OrderByLastUse();
-  for (auto& [id, ids] : listing.prompts) prompts_.Restore(id, std::move(ids));
   ForgetOldPrompts();
   if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
 }

@@ -38,7 +38,10 @@ void EngineImpl::Preempt(size_t index) {
   const SequencePtr sequence = running_[index];
   const auto ids = absl::MakeConstSpan(sequence->tokens).subspan(0, sequence->computed);
   const bool keeps = sequence->caches() && !ids.empty();
-  if (keeps) blocks_.Commit(ids, absl::MakeSpan(sequence->blocks), /*whole_blocks_only=*/false);
+  if (keeps) {
+    blocks_.Commit(sequence->cache->id, ids, absl::MakeSpan(sequence->blocks),
+                   /*whole_blocks_only=*/false);
+  }
   parts_.metrics->Preempted(keeps ? Preemption::kCache : Preemption::kRecompute);
   ReleaseBlocks(*sequence);
   sequence->computed = 0;

@@ -10,8 +10,9 @@ constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
 }  // namespace
 
 // On the embedding thread, as all that searches the index, which takes time.
-absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text) {
-  if (!SimilarityOn()) return absl::UnavailableError("similarity search is off");
+absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const CacheNamespace& in,
+                                                        const std::string& text) {
+  if (!SimilarityOn(in)) return absl::UnavailableError("similarity search is off");
   const absl::Duration start = Now();
   auto embedding = parts_.embed(text);
   if (embedding.ok()) {
@@ -23,25 +24,25 @@ absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text)
 }
 
 // On the embedding thread; `done` runs on the engine's.
-void EngineImpl::FindNearest(const std::string& text, const NearestTask& done) {
-  auto embedding = RunEmbed(text);
-  if (embedding.ok()) return SearchNearest({*std::move(embedding), {}}, done);
+void EngineImpl::FindNearest(CacheNamespace& in, const std::string& text, const NearestTask& done) {
+  auto embedding = RunEmbed(in, text);
+  if (embedding.ok()) return SearchNearest(in, {*std::move(embedding), {}}, done);
   Post([done, status = embedding.status()] { done(status); });
 }
 
 // Again and again until no neighbour is a prompt whose KV is gone, so that such a
 // one never takes the place of one that can be reused.
-void EngineImpl::SearchNearest(Nearest nearest, const NearestTask& done) {
-  auto found = parts_.vectors->Search(nearest.embedding, options_.semantic_top_k);
+void EngineImpl::SearchNearest(CacheNamespace& in, Nearest nearest, const NearestTask& done) {
+  auto found = in.vectors->Search(nearest.embedding, options_.semantic_top_k);
   nearest.neighbors = found.ok() ? *std::move(found) : std::vector<Neighbor>();
-  Post([this, done, nearest = std::move(nearest)]() mutable {
-    std::vector<uint64_t> evicted = ForgetEvictedPrompts(nearest.neighbors);
+  Post([this, done, in = &in, nearest = std::move(nearest)]() mutable {
+    std::vector<uint64_t> evicted = ForgetEvictedPrompts(*in, nearest.neighbors);
     if (evicted.empty()) return done(std::move(nearest));
     nearest.evicted = true;
-    embedder_->Post([this, done, nearest = std::move(nearest), evicted = std::move(evicted)] {
+    embedder_->Post([this, done, in, nearest = std::move(nearest), evicted = std::move(evicted)] {
       bool removed = true;
-      for (const uint64_t id : evicted) removed = parts_.vectors->Remove(id).ok() && removed;
-      if (removed) return SearchNearest(nearest, done);
+      for (const uint64_t id : evicted) removed = in->vectors->Remove(id).ok() && removed;
+      if (removed) return SearchNearest(*in, nearest, done);
       Post([done] { done(absl::InternalError("the vector index cannot remove a vector")); });
     });
   });
@@ -60,12 +61,15 @@ void EngineImpl::Embed(const SequencePtr& sequence) {
     }
     LookUp(sequence);
   };
-  embedder_->Post([this, sequence, done] { FindNearest(sequence->request.prompt_text, done); });
+  embedder_->Post([this, sequence, done] {
+    FindNearest(*sequence->cache, sequence->request.prompt_text, done);
+  });
 }
 
 // How many tokens SEMANTIC retrieval may reuse: no more than the deepest
 // candidate of the vector index shares with the prompt.
 int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
+  const PromptDirectory& prompts = sequence.cache->prompts;
   Reuse& reuse = sequence.result.reuse;
   if (!sequence.embedding) {
     snapshot.miss_reason = MissReason::kEmbeddingFailed;
@@ -75,13 +79,13 @@ int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
   snapshot.miss_reason = sequence.nearest_evicted ? MissReason::kEvicted : MissReason::kNoCandidate;
   int32_t limit = 0;
   for (const Neighbor& neighbor : sequence.neighbors) {
-    const auto candidate = prompts_.Compare(neighbor, sequence.request.prompt);
+    const auto candidate = prompts.Compare(neighbor, sequence.request.prompt);
     if (!candidate) continue;
     if (!reuse.candidate) {
       reuse.candidate = candidate;
       snapshot.miss_reason = MissReason::kDiverges;
     }
-    const auto whole = static_cast<int32_t>(prompts_.Find(neighbor.id)->size());
+    const auto whole = static_cast<int32_t>(prompts.Find(neighbor.id)->size());
     if (options_.require_full_prefix && candidate->common_tokens < whole) {
       snapshot.full_prefix_refused = true;
     } else if (candidate->common_tokens > limit) {
@@ -97,53 +101,58 @@ int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
 // HYBRID: a prompt that is cached itself is its own nearest, which needs no embedding.
 void EngineImpl::KnownCandidate(Sequence& sequence) {
   if (ModeOf(sequence) != RetrievalMode::kHybrid || !sequence.looks_up()) return;
-  const auto id = prompts_.IdOf(sequence.request.prompt);
+  const PromptDirectory& prompts = sequence.cache->prompts;
+  const auto id = prompts.IdOf(sequence.request.prompt);
   if (!id) return;
   sequence.result.reuse.candidate_computed = true;
-  sequence.result.reuse.candidate = prompts_.Compare({*id, 1.0f}, sequence.request.prompt);
+  sequence.result.reuse.candidate = prompts.Compare({*id, 1.0f}, sequence.request.prompt);
 }
 
-bool EngineImpl::IsIndexed(const std::vector<TokenId>& ids) const {
-  const auto id = prompts_.IdOf(ids);
-  return id && parts_.vectors->Contains(*id);
+bool EngineImpl::IsIndexed(const CacheNamespace& in, const std::vector<TokenId>& ids) {
+  const auto id = in.prompts.IdOf(ids);
+  return id && in.vectors->Contains(*id);
 }
 
 void EngineImpl::QueueEmbedding(const Sequence& sequence) {
-  if (!SimilarityOn() || IsIndexed(sequence.request.prompt)) return;
+  CacheNamespace& in = *sequence.cache;
+  if (!SimilarityOn(in) || IsIndexed(in, sequence.request.prompt)) return;
   if (sequence.embedding) {
-    AddPrompt(sequence.request.prompt, *sequence.embedding);
+    AddPrompt(in, sequence.request.prompt, *sequence.embedding);
     return;
   }
   if (embeddings_.size() >= kMaxPendingEmbeddings) embeddings_.pop_front();
-  embeddings_.push_back({sequence.request.prompt, sequence.request.prompt_text});
+  embeddings_.push_back({&in, sequence.request.prompt, sequence.request.prompt_text});
 }
 
 // While nothing else runs: an embedding must not slow a reply down.
 void EngineImpl::RunQueuedEmbedding() {
   // A prompt that was queued twice is embedded once.
-  while (!embeddings_.empty() && IsIndexed(embeddings_.front().ids)) embeddings_.pop_front();
+  while (!embeddings_.empty() && IsIndexed(*embeddings_.front().in, embeddings_.front().ids)) {
+    embeddings_.pop_front();
+  }
   if (embeddings_.empty() || embedding_now_) return;
   embedding_now_ = true;
   PendingEmbedding next = std::move(embeddings_.front());
   embeddings_.pop_front();
   embedder_->Post([this, next = std::move(next)] {
-    auto embedding = RunEmbed(next.text);
-    Post([this, ids = next.ids, embedding = std::move(embedding)] {
+    auto embedding = RunEmbed(*next.in, next.text);
+    Post([this, in = next.in, ids = next.ids, embedding = std::move(embedding)] {
       embedding_now_ = false;
-      if (embedding.ok()) AddPrompt(ids, *embedding);
+      if (embedding.ok()) AddPrompt(*in, ids, *embedding);
     });
   });
 }
 
 // A new prompt, or a known one whose vector was lost.
-void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding) {
-  const auto known = prompts_.IdOf(ids);
-  const auto id = known ? known : prompts_.Add(ids);
-  if (!id || !parts_.vectors->Add(*id, embedding).ok()) return;
+void EngineImpl::AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
+                           const std::vector<float>& embedding) {
+  const auto known = in.prompts.IdOf(ids);
+  const auto id = known ? known : in.prompts.Add(ids);
+  if (!id || !in.vectors->Add(*id, embedding).ok()) return;
   vectors_changed_ = true;
   ForgetOldPrompts();
   if (!StoreOn()) return;
-  PromptRecord prompt{*id, parts_.identity, ids, embedding,
+  PromptRecord prompt{*id, in.spec->identity, ids, embedding,
                       absl::ToUnixMillis(parts_.clock->Now())};
   writer_->Post([this, prompt = std::move(prompt)] {
     absl::Status status = parts_.store->WritePrompt(prompt);
@@ -154,17 +163,19 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
 
 // Forgets those of which the tiers hold less than half, and those that are not known.
 // The caller removes their vectors.
-std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors) {
+std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(CacheNamespace& in,
+                                                       const std::vector<Neighbor>& neighbors) {
   std::vector<uint64_t> evicted;
   // What a store holds that is off for now may be whole.
   if (parts_.store != nullptr && !StoreOn()) return evicted;
   for (const Neighbor& neighbor : neighbors) {
-    const std::vector<TokenId>* ids = prompts_.Find(neighbor.id);
+    const std::vector<TokenId>* ids = in.prompts.Find(neighbor.id);
     if (ids != nullptr) {
-      const int32_t held = std::max(blocks_.MatchedTokens(*ids), disk_.MatchedTokens(*ids));
+      const int32_t held =
+          std::max(blocks_.MatchedTokens(in.id, *ids), in.disk.MatchedTokens(*ids));
       if (int64_t{2} * held >= static_cast<int64_t>(ids->size())) continue;
-      prompts_.Remove(neighbor.id);
-      DeletePromptFromStore(neighbor.id);
+      in.prompts.Remove(neighbor.id);
+      DeletePromptFromStore(in, neighbor.id);
     }
     evicted.push_back(neighbor.id);
     vectors_changed_ = true;
@@ -173,19 +184,30 @@ std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(const std::vector<Neighbo
 }
 
 void EngineImpl::ForgetOldPrompts() {
-  while (static_cast<int64_t>(prompts_.size()) > options_.max_prompts ||
-         prompts_.total_tokens() > options_.max_prompt_tokens) {
-    const uint64_t id = *prompts_.RemoveOldest();
+  int64_t prompts = 0, tokens = 0;
+  ForEachNamespace([&](const CacheNamespace& in) {
+    prompts += static_cast<int64_t>(in.prompts.size());
+    tokens += in.prompts.total_tokens();
+  });
+  while (prompts > options_.max_prompts || tokens > options_.max_prompt_tokens) {
+    CacheNamespace& in = *Largest([&](const CacheNamespace& each) {
+      return prompts > options_.max_prompts ? static_cast<int64_t>(each.prompts.size())
+                                            : each.prompts.total_tokens();
+    });
+    const int64_t before = in.prompts.total_tokens();
+    const uint64_t id = *in.prompts.RemoveOldest();
+    --prompts;
+    tokens -= before - in.prompts.total_tokens();
     // Left behind, it is found and not known.
-    if (parts_.vectors != nullptr) parts_.vectors->Remove(id).IgnoreError();
-    DeletePromptFromStore(id);
+    if (in.vectors != nullptr) in.vectors->Remove(id).IgnoreError();
+    DeletePromptFromStore(in, id);
   }
 }
 
-void EngineImpl::DeletePromptFromStore(uint64_t id) {
+void EngineImpl::DeletePromptFromStore(const CacheNamespace& in, uint64_t id) {
   if (!StoreOn()) return;
-  writer_->Post([this, id] {
-    absl::Status status = parts_.store->DeletePrompt(parts_.identity, id);
+  writer_->Post([this, id, identity = in.spec->identity] {
+    absl::Status status = parts_.store->DeletePrompt(identity, id);
     if (status.ok()) return;
     Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kDelete, status); });
   });
@@ -198,7 +220,7 @@ void EngineImpl::SaveVectors() {
   if (options_.vector_index_path.empty()) return;
   saving_vectors_ = true;
   writer_->Post([this] {
-    absl::Status status = parts_.vectors->Save(options_.vector_index_path);
+    absl::Status status = namespaces_[0]->vectors->Save(options_.vector_index_path);
     Post([this, status = std::move(status)] {
       saving_vectors_ = false;
       vectors_not_saved_ = !status.ok();

@@ -7,7 +7,7 @@ namespace reprise {
 bool EngineImpl::GrowBlocks(Sequence& sequence, int32_t tokens) {
   const auto needed = static_cast<size_t>(BlocksFor(sequence.computed + tokens));
   while (sequence.blocks.size() < needed) {
-    const auto block = blocks_.Allocate();
+    const auto block = blocks_.Allocate(sequence.cache->id);
     if (!block.ok()) return false;
     made_[*block] = parts_.clock->Now();
     sequence.blocks.push_back(*block);
@@ -74,8 +74,8 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
         std::max(sequence->prompt_reached, std::min(sequence->computed, sequence->prompt_size()));
     const bool prompt_done = was_prefill && sequence->computed >= sequence->prompt_size();
     if (prompt_done && sequence->caches()) {
-      blocks_.Commit(sequence->request.prompt, absl::MakeSpan(sequence->blocks),
-                     /*whole_blocks_only=*/true);
+      blocks_.Commit(sequence->cache->id, sequence->request.prompt,
+                     absl::MakeSpan(sequence->blocks), /*whole_blocks_only=*/true);
     }
     if (samples) {
       TakeSampled(sequence, batch.sequences[i], result, i);

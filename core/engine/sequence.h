@@ -19,6 +19,8 @@
 
 namespace reprise {
 
+struct CacheNamespace;
+
 enum class SequenceState { kQueued, kEmbedding, kLoading, kRunning, kDone };
 
 // The bytes that a load has read for its sequence. Once that has ended and been
@@ -77,6 +79,7 @@ struct Sequence {
   }
 
   SequenceId id;
+  CacheNamespace* cache = nullptr;  // its tenant's; set once the engine thread has it
   GenerateRequest request;
   GenerationSink sink;
   SequenceState state = SequenceState::kQueued;

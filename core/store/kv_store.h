@@ -98,10 +98,10 @@ class KvStore {
   // Removes records first, then segments. Unknown keys are no error.
   virtual absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) = 0;
 
-  // Removes segments of other identities than `identity`, least recently used first
+  // Removes segments of other identities than those of `kept`, least recently used first
   // and children before their parents, until at most `max_bytes` of payload of them
   // stay. With its last segment an identity loses its prompts.
-  virtual absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) = 0;
+  virtual absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) = 0;
 
   // Stores new hit counts and last-use times (not synced: losing them is harmless).
   virtual absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) = 0;

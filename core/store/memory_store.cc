@@ -42,12 +42,12 @@ class MemoryStore final : public KvStore {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override {
     const std::lock_guard lock(mutex_);
     std::vector<EvictionCandidate> candidates;
     for (const auto& [key, entry] : segments_) {
       const SegmentRecord& record = entry.record;
-      if (record.identity == identity) continue;
+      if (Contains(kept, record.identity)) continue;
       candidates.push_back({key, record.identity, record.start_position, record.payload_bytes,
                             record.last_used_unix_ms});
     }

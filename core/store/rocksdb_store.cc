@@ -52,7 +52,7 @@ class RocksDbStore final : public KvStore {
   absl::Status WriteSegments(absl::Span<const SegmentWrite> writes) override;
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override;
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override;
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override;
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override;
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override;
   absl::Status ForEachSegment(const Digest& identity,
                               const std::function<void(SegmentRecord)>& visit) override;
@@ -240,12 +240,13 @@ absl::Status RocksDbStore::DeleteSegments(absl::Span<const SegmentKey> keys) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Evicted> RocksDbStore::EvictOthers(const Digest& identity, int64_t max_bytes) {
+absl::StatusOr<Evicted> RocksDbStore::EvictOthers(absl::Span<const Digest> kept,
+                                                  int64_t max_bytes) {
   std::vector<EvictionCandidate> candidates;
   {
     absl::MutexLock lock(&mutex_);
     for (const auto& [key, known] : known_) {
-      if (known.identity != identity) candidates.push_back(known);
+      if (!Contains(kept, known.identity)) candidates.push_back(known);
     }
   }
   const EvictionChoice choice = ChooseEvictions(std::move(candidates), max_bytes);

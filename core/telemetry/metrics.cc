@@ -10,6 +10,8 @@
 #include <iterator>
 #include <vector>
 
+#include "core/telemetry/tenant_metrics.h"
+
 namespace reprise {
 namespace {
 
@@ -43,9 +45,11 @@ const Buckets& AgeBuckets() {
 
 // Label values come from fixed lists, so that a label set cannot grow.
 constexpr const char* kOther = "OTHER";
-constexpr const char* kMethods[] = {
-    "Generate",      "StreamGenerate",   "CountTokens", "GetModel",      "ExplainPrompt",
-    "GetCacheStats", "ListCacheEntries", "WarmCache",   "PinCacheEntry", "PurgeCacheEntries"};
+constexpr const char* kMethods[] = {"Generate",           "StreamGenerate",     "CountTokens",
+                                    "GetModel",           "ExplainPrompt",      "GetCacheStats",
+                                    "ListCacheEntries",   "WarmCache",          "PinCacheEntry",
+                                    "PurgeCacheEntries",  "ExplainCacheLookup", "SetCacheEntryTtl",
+                                    "ExportCacheEntries", "ImportCacheEntries"};
 constexpr const char* kCodes[] = {
     "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
@@ -74,6 +78,7 @@ std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
 
 struct Metrics::Impl {
   prometheus::Registry registry;
+  TenantMetrics tenants{registry};
 
   Family<Counter>& Counters(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -222,6 +227,7 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.requests.Add({{"method", Bounded(kMethods, s.method)}, {"code", Bounded(kCodes, s.code)}})
       .Increment();
   m.total.Observe(seconds(s.total));
+  m.tenants.RequestFinished(s);
   if (s.retrieval_mode.empty()) return;
   m.prompt_tokens.Increment(s.prompt_tokens);
   m.cached_tokens.Add({{"tier", "device"}}).Increment(s.device_tokens);
@@ -319,6 +325,18 @@ void Metrics::SegmentsEvicted(int64_t segments, int64_t bytes) {
 
 void Metrics::BlocksEvicted(int64_t blocks) {
   impl_->evicted_blocks.Increment(static_cast<double>(blocks));
+}
+
+void Metrics::SetTenants(const std::vector<std::string>& names) {
+  impl_->tenants.SetTenants(names);
+}
+
+void Metrics::SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges) {
+  impl_->tenants.SetNamespaceGauges(gauges);
+}
+
+void Metrics::SegmentOverQuota(const std::string& cache_namespace) {
+  impl_->tenants.SegmentOverQuota(cache_namespace);
 }
 
 void Metrics::StoreFailed(StoreFailure failure) {

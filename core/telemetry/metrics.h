@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -76,6 +77,15 @@ struct StoreGauges {
   int64_t buffer_bytes = 0;  // memory
 };
 
+// What a cache namespace holds and may hold; a quota of 0 is none.
+struct NamespaceGauges {
+  std::string name;
+  int64_t host_bytes = 0;
+  int64_t host_quota_bytes = 0;
+  int64_t disk_bytes = 0;
+  int64_t disk_quota_bytes = 0;
+};
+
 // Memory that is taken at start and kept.
 struct ResidentMemory {
   int64_t weight_bytes = 0;   // the model's, as packed
@@ -100,6 +110,9 @@ class Metrics {
   void SetFacts(const ServerFacts& facts);
   void SetResidentMemory(const ResidentMemory& memory);
 
+  // The tenants that requests are counted by; called once, before there are requests.
+  void SetTenants(const std::vector<std::string>& names);
+
   void RequestStarted(absl::string_view method);
   void RequestFinished(const RequestSummary& summary);
 
@@ -108,12 +121,14 @@ class Metrics {
   void InterTokenGap(absl::Duration gap);
   void SetEngineGauges(const EngineGauges& gauges);
   void SetStoreGauges(const StoreGauges& gauges);
+  void SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges);
 
   void SegmentsDurable(int64_t segments, int64_t bytes);
   void SegmentRead(int64_t bytes, absl::Duration elapsed);
   void SegmentCorrupt();
   void SegmentsEvicted(int64_t segments, int64_t bytes);
   void BlocksEvicted(int64_t blocks);
+  void SegmentOverQuota(const std::string& cache_namespace);  // not written
   void StoreFailed(StoreFailure failure);
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();

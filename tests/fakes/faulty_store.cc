@@ -24,9 +24,9 @@ class FaultyStore final : public KvStore {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
     return store_->DeleteSegments(keys);
   }
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
-    return store_->EvictOthers(identity, max_bytes);
+    return store_->EvictOthers(kept, max_bytes);
   }
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
     return store_->UpdateUsage(records);

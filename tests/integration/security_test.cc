@@ -1,5 +1,7 @@
 // TLS, client certificates and tokens over both ports, with certificates made here.
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 

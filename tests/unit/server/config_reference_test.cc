@@ -156,7 +156,7 @@ void CheckMessage(const Message& message, const std::string& prefix,
     const FieldDescriptor* field = message.GetDescriptor()->field(i);
     const std::string path = prefix + field->name();
     if (field->is_repeated()) {
-      const auto* factory = message.GetReflection()->GetMessageFactory();
+      auto* factory = message.GetReflection()->GetMessageFactory();
       CheckMessage(*factory->GetPrototype(field->message_type()), path + kInList, rows, paths);
       continue;
     }

@@ -38,6 +38,22 @@ class FakeEngine final : public Engine {
   }
   void Cancel(SequenceId id) override { cancelled = id; }
   absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark&) override { return MarkedEntry(); }
+  absl::StatusOr<EntryPage> ListEntries(const EntryQuery&) override { return EntryPage(); }
+  absl::StatusOr<CacheEntry> FindEntry(const std::string&, const std::string&) override {
+    return CacheEntry();
+  }
+  absl::StatusOr<CacheEntry> DescribeEntry(const std::string&, absl::Span<const TokenId>) override {
+    return CacheEntry();
+  }
+  absl::StatusOr<PurgedEntry> PurgeEntry(const std::string&, absl::Span<const TokenId>) override {
+    return PurgedEntry();
+  }
+  absl::Status Flush() override { return absl::OkStatus(); }
+  ArchiveFormat GetArchiveFormat() const override { return {}; }
+  absl::StatusOr<ArchivedEntry> ReadEntry(const std::string&, absl::Span<const TokenId>) override {
+    return ArchivedEntry();
+  }
+  absl::StatusOr<int32_t> WriteEntry(const std::string&, ArchivedEntry) override { return 0; }
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override {
     if (!refusal.ok()) return refusal;
     if (request.is_cancelled()) return absl::CancelledError("cancelled");
@@ -185,7 +201,7 @@ TEST_F(GenerationHandlersTest, CountTokensReturnsTheIds) {
 
 TEST_F(GenerationHandlersTest, GetModelDescribesTheModel) {
   wire::GetModelResponse response;
-  ASSERT_TRUE(handlers_.GetModel(response).ok());
+  ASSERT_TRUE(handlers_.GetModel(call_, response).ok());
   EXPECT_EQ(response.model().name(), "bytes");
   EXPECT_EQ(response.model().context_length(), 64);
   EXPECT_EQ(response.model().vocabulary_size(), 257);
@@ -196,7 +212,7 @@ TEST_F(GenerationHandlersTest, ModelWithoutChatFormatHasAnEmptyName) {
   const ChatTemplate none(ChatFormat::kNone, model_.tokenizer.get(), "");
   model_.facts.chat = &none;
   wire::GetModelResponse response;
-  ASSERT_TRUE(handlers_.GetModel(response).ok());
+  ASSERT_TRUE(handlers_.GetModel(call_, response).ok());
   EXPECT_EQ(response.model().chat_format(), "");
 }
 

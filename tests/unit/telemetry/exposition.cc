@@ -137,6 +137,7 @@ RequestSummary FullSummary() {
 void RecordEverything(Metrics& metrics) {
   metrics.SetFacts({"1.2.3", "model", "numerics", "identity"});
   metrics.SetResidentMemory({1400, 1500});
+  metrics.SetTenants({FullSummary().tenant});
   metrics.RequestStarted("Generate");
   metrics.RequestFinished(FullSummary());
   metrics.StepFinished(3, 2, absl::Milliseconds(5));
@@ -149,6 +150,8 @@ void RecordEverything(Metrics& metrics) {
   metrics.SegmentCorrupt();
   metrics.SegmentsEvicted(14, 1400);
   metrics.BlocksEvicted(15);
+  metrics.SetNamespaceGauges({{"alice", 20, 21, 22, 23}});
+  metrics.SegmentOverQuota("alice");
   metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
