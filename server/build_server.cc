@@ -127,7 +127,6 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
             built.kv_dtype,
             parts.runner->numerics_id(),
             ToHex(parts.identity),
-            config.cache().default_tenant(),
             model.config.context_length,
             std::min(model.config.vocabulary_size, text_.tokenizer->vocabulary_size()),
             config.generation().default_max_output_tokens(),

@@ -250,7 +250,6 @@ absl::StatusOr<GenerateRequest> CheckSpec(const GenerationSpec& spec, const Mode
   RETURN_IF_ERROR(CheckStops(spec, facts, request));
   RETURN_IF_ERROR(CheckCache(spec.cache(), request));
   RETURN_IF_ERROR(CheckSpeculation(spec.speculation(), facts, request));
-  request.tenant = facts.tenant;
   return request;
 }
 

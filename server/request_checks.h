@@ -23,7 +23,6 @@ struct ModelFacts {
   std::string kv_dtype;
   std::string numerics_id;
   std::string cache_identity;
-  std::string tenant;
   int32_t context_length = 0;
   int32_t vocabulary_size = 0;
   int32_t default_max_output_tokens = 0;
@@ -50,7 +49,7 @@ absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
 // ASCII characters. gRPC ends the process on metadata that may not be sent.
 bool IsUsableRequestId(absl::string_view id);
 
-// A request without its times.
+// A request without its times and its tenant.
 absl::StatusOr<GenerateRequest> CheckSpec(const inference::v1::GenerationSpec& spec,
                                           const ModelFacts& facts);
 

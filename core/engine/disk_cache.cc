@@ -19,6 +19,14 @@ DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
   return match;
 }
 
+bool DiskCache::HoldsMoreThan(absl::Span<const TokenId> ids) const {
+  const PrefixIndex::Match found = index_.Find(ids);
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return false;
+  const PrefixIndex::Hit& last = found.hits.back();
+  return !index_.IsLeaf(last.node) ||
+         static_cast<size_t>(last.tokens) < index_.ids(last.node).size();
+}
+
 std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& record) {
   if (by_key_.contains(record.key)) return std::vector<SegmentKey>();
   PrefixIndex::NodeId parent = PrefixIndex::kRoot;

@@ -33,6 +33,9 @@ class DiskCache {
   // As Find(ids).tokens.
   int32_t MatchedTokens(absl::Span<const TokenId> ids) const { return index_.Find(ids).tokens; }
 
+  // Whether an entry here begins with `ids` and goes on.
+  bool HoldsMoreThan(absl::Span<const TokenId> ids) const;
+
   // Adds a record that is durable; records of tails it supersedes are returned
   // by key, to be deleted. A record without its parent is refused (nullopt): it
   // cannot be reached.

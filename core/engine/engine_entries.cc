@@ -11,7 +11,7 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kMaxVisited = 4096;  // leaves that one task looks at
+constexpr size_t kMaxVisited = 128;  // leaves that one task looks at: a few milliseconds
 
 // A few digits of a hash, so that an id of another time names nothing instead of another entry.
 std::string Check(const CacheNamespace& in, absl::Span<const TokenId> ids) {
@@ -62,10 +62,12 @@ bool EngineImpl::ListTier(const EntryQuery& query, const CacheNamespace& in, siz
     at.node = place.node;
     CacheEntry entry = EntryOf(in, at.on_disk, place.node);
     const auto size = static_cast<int32_t>(entry.ids.size());
-    const bool listed = at.on_disk && entry.host_tokens == size;  // with what is in memory
+    // Each entry once: where the store has more of it than memory, as the store has it.
+    const bool elsewhere =
+        at.on_disk ? entry.host_tokens == size : StoreOn() && in.disk.HoldsMoreThan(entry.ids);
     const bool wanted =
         size >= query.min_tokens && (!query.pinned || entry.pinned == *query.pinned);
-    if (wanted && !listed) page.entries.push_back(std::move(entry));
+    if (wanted && !elsewhere) page.entries.push_back(std::move(entry));
     return true;
   });
   return more;

@@ -26,7 +26,7 @@ namespace {
 
 using inference::v1::GenerationSpec;
 
-constexpr int kPromptTokens = 256;
+constexpr int kPromptTokens = 128;
 constexpr int kVocabulary = 40000;  // ids below it are ordinary tokens of every model tried
 
 [[noreturn]] void Fail(const std::string& what) {

@@ -142,6 +142,26 @@ TEST_F(AdminTest, PagesOfAnySizeListEachEntryOnceNewestFirst) {
   }
 }
 
+TEST_F(AdminTest, WhatMemoryGaveUpIsListedOnceAsTheStoreHasIt) {
+  std::vector<int> numbers;
+  for (int i = 100; i < 400; ++i) numbers.push_back(i);
+  Warm(numbers);
+  const auto stats = client_.GetCacheStats();
+  ASSERT_TRUE(stats.ok());
+  ASSERT_LT(stats->host().cached_token_count(), 25000) << "the pool holds less than all";
+  for (const int size : {70, 1000}) {
+    wire::ListCacheEntriesRequest request;
+    request.set_page_size(size);
+    std::set<std::string> texts;
+    for (const auto& entry : List(request)) {
+      EXPECT_EQ(entry.token_count(), 100) << entry.text_preview();
+      EXPECT_EQ(entry.disk_token_count(), 100);
+      EXPECT_TRUE(texts.insert(entry.text_preview()).second) << entry.text_preview();
+    }
+    EXPECT_EQ(texts.size(), 300u);
+  }
+}
+
 TEST_F(AdminTest, FiltersSelectByTenantTextSizeAndPin) {
   Warm({1, 2, 12});
   Warm({1}, "bob");

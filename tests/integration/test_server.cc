@@ -49,7 +49,7 @@ TestServer::TestServer(TestServerOptions options) : model_(options.context_lengt
   admin_handlers_ =
       std::make_unique<server::AdminHandlers>(model_.facts, engine_.get(), handlers_.get());
   options.grpc.inference_address = options.grpc.admin_address = "127.0.0.1:0";
-  options.auth.default_tenant = model_.facts.tenant;
+  options.auth.default_tenant = kTestTenant;
   grpc_ = Require(server::GrpcServer::Start(
       options.grpc,
       {handlers_.get(), admin_handlers_.get(), &metrics_, logger_.get(), &clock_, options.auth}));

@@ -62,7 +62,7 @@ def flood(server, token, requests):
 
 
 def line_8_tenants():
-    trials = 400 if QUICK else 1200
+    trials = 500 if QUICK else 2000
     with tempfile.TemporaryDirectory() as work:
         with Server(os.path.join(work, "cache"), *settings(work)) as server:
             alice, bob = (os.path.join(work, tenant) for tenant in TENANTS)

@@ -79,6 +79,7 @@ class GenerationHandlersTest : public testing::Test {
  protected:
   GenerationHandlersTest() {
     call_.request_id = "id-1";
+    call_.tenant = "alice";
     call_.received = clock_.Monotonic();
     call_.is_cancelled = [] { return false; };
     spec_.mutable_prompt()->set_text("hello");
@@ -124,7 +125,7 @@ TEST_F(GenerationHandlersTest, CallFactsReachTheEngine) {
   EXPECT_EQ(engine_.submitted.request_id, "id-1");
   EXPECT_EQ(engine_.submitted.received, call_.received);
   EXPECT_EQ(engine_.submitted.deadline, call_.deadline);
-  EXPECT_EQ(engine_.submitted.tenant, "tests");
+  EXPECT_EQ(engine_.submitted.tenant, "alice");
 }
 
 TEST_F(GenerationHandlersTest, BadRequestNeverReachesTheEngine) {

@@ -256,7 +256,6 @@ TEST_F(RequestChecksTest, AbsentFieldsTakeTheDocumentedDefaults) {
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->prompt, (std::vector<TokenId>{'h', 'e', 'l', 'l', 'o'}));
   EXPECT_EQ(request->prompt_text, "hello");
-  EXPECT_EQ(request->tenant, "tests");
   EXPECT_EQ(request->max_output_tokens, 16);
   EXPECT_EQ(request->sampling.temperature, 0.0f);
   EXPECT_EQ(request->sampling.top_p, 1.0f);

@@ -122,6 +122,11 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_embedding_failures_total", 1},
       {"reprise_regret_seconds_total", 0.5},
       {"reprise_log_lines_dropped_total", 16},
+      {"reprise_tenant_requests_total", 2},
+      {"reprise_tenant_tokens_total", 214},
+      {"reprise_namespace_bytes", 42},
+      {"reprise_namespace_quota_bytes", 44},
+      {"reprise_namespace_refused_segments_total", 1},
       {"reprise_build_info", 1},
       {"reprise_model_info", 1},
   };
@@ -146,6 +151,19 @@ TEST(MetricsTest, FailedAndReuselessRpcsCountOnlyWhatTheyHave) {
   metrics.RequestFinished(model);
   EXPECT_EQ(SumOf(metrics, "reprise_requests_total"), 2);
   EXPECT_EQ(SumOf(metrics, "reprise_reuse_decisions_total"), 1);
+}
+
+TEST(MetricsTest, OnlyConfiguredTenantsAreLabels) {
+  Metrics metrics;
+  metrics.SetTenants({"alice"});
+  for (const char* tenant : {"alice", "mallory", ""}) {
+    RequestSummary s = FullSummary();
+    s.tenant = tenant;
+    metrics.RequestFinished(s);
+  }
+  EXPECT_EQ(SumOf(metrics, "reprise_tenant_requests_total"), 1);
+  EXPECT_THAT(metrics.Serialize(), HasSubstr("tenant=\"alice\""));
+  EXPECT_THAT(metrics.Serialize(), Not(HasSubstr("mallory")));
 }
 
 TEST(MetricsTest, RequestThatEndedInTheQueueHasWaitedAndDecidedNothing) {
