@@ -42,10 +42,12 @@ Client Connect(const std::string& address, const std::string& token_file) {
   return Client(options);
 }
 
-GenerationSpec RandomPrompt(std::mt19937& random) {
+// `first` is its first token: prompts of different ones share nothing, not even by chance.
+GenerationSpec RandomPrompt(std::mt19937& random, int32_t first) {
   std::uniform_int_distribution<int32_t> id(100, kVocabulary);
   GenerationSpec spec;
-  for (int i = 0; i < kPromptTokens; ++i)
+  spec.mutable_prompt()->mutable_token_ids()->add_ids(first);
+  for (int i = 1; i < kPromptTokens; ++i)
     spec.mutable_prompt()->mutable_token_ids()->add_ids(id(random));
   spec.set_max_output_tokens(1);
   spec.mutable_sampling()->set_ignore_eos(true);
@@ -113,13 +115,16 @@ double Median(const std::vector<Trial>& trials, bool cached) {
   return values[values.size() / 2];
 }
 
-void Attack(Client victim, Client attacker, int count) {
+// The first prompt begins with the token `first`, each later one with another.
+void Attack(Client victim, Client attacker, int count, int32_t first) {
   std::mt19937 random(8);
   std::vector<Trial> trials;
   int reused = 0;
-  Time(attacker, RandomPrompt(random), false);  // connects
+  Time(attacker, RandomPrompt(random, first++), false);  // connects
   for (int i = 0; i < count; ++i) {
-    const GenerationSpec spec = RandomPrompt(random), other = RandomPrompt(random);
+    const GenerationSpec spec = RandomPrompt(random, first);
+    const GenerationSpec other = RandomPrompt(random, first + 1);
+    first += 2;
     const bool cached = (random() & 1) != 0;
     const auto sent = victim.Generate(cached ? spec : other);
     if (!sent.ok()) Fail(std::string(sent.status().message()));
@@ -142,7 +147,7 @@ void Flood(const std::string& address, const std::string& token_file, int reques
       Client client = Connect(address, token_file);
       std::mt19937 random(static_cast<uint32_t>(t));
       for (int i = t; i < requests; i += threads) {
-        GenerationSpec spec = RandomPrompt(random);
+        GenerationSpec spec = RandomPrompt(random, 100 + i);
         spec.set_max_output_tokens(8);
         client.Generate(spec).ok() ? ++ok : ++failed;
       }
@@ -161,7 +166,8 @@ int main(int argc, char** argv) {
   if (argc != 6) Fail("see the head of tenant_bench.cc");
   const std::string address = argv[1], mode = argv[2];
   if (mode == "attack") {
-    Attack(Connect(address, argv[3]), Connect(address, argv[4]), std::atoi(argv[5]));
+    Attack(Connect(address, argv[3]), Connect(address, argv[4]), std::atoi(argv[5]),
+           std::string(argv[3]) == argv[4] ? 1000 : kVocabulary / 2);
   } else {
     Flood(address, argv[3], std::atoi(argv[4]), std::atoi(argv[5]));
   }
