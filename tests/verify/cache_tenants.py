@@ -61,9 +61,30 @@ def flood(server, token, requests):
     return most, got
 
 
+def accepts(server, version):
+    """Whether a handshake of this version of TLS ends with a cipher."""
+    done = subprocess.run(["openssl", "s_client", "-connect", server.address, "-alpn", "h2", f"-{version}"], input="",
+                          capture_output=True, text=True, errors="replace", timeout=60, check=False)
+    return "Cipher is (NONE)" not in done.stdout and "Cipher is" in done.stdout
+
+
+def tls_versions(work):
+    """gRPC reads the least version once in a process, so only whole servers can show it."""
+    key, certificate = os.path.join(work, "server.key"), os.path.join(work, "server.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-keyout", key, "-out", certificate, "-subj", "/CN=localhost"], check=True, capture_output=True)
+    for least, wanted in (("1_2", (True, True)), ("1_3", (False, True))):
+        with Server(os.path.join(work, "tls"), f"model.path={SMOLLM2}", "cache.similarity.enabled=false",
+                    f"listen.tls_min_version={least}", f"listen.inference_tls.certificate_file={certificate}",
+                    f"listen.inference_tls.key_file={key}") as server:
+            got = (accepts(server, "tls1_2"), accepts(server, "tls1_3"))
+        check(f"TLS 1.2 and 1.3 with a least version of {least}", got, wanted, got == wanted)
+
+
 def line_8_tenants():
     trials = 500 if QUICK else 2000
     with tempfile.TemporaryDirectory() as work:
+        tls_versions(work)
         with Server(os.path.join(work, "cache"), *settings(work)) as server:
             alice, bob = (os.path.join(work, tenant) for tenant in TENANTS)
             control, figure = attack(server, "same tenant", bob, bob, trials // 8)
