@@ -45,6 +45,12 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   options.semantic_top_k = config.cache().similarity().top_k();
   options.require_full_prefix = config.cache().similarity().require_full_prefix();
   options.max_disk_bytes = config.cache().store().max_bytes();
+  options.eviction.policy = config.cache().eviction().policy() == config::v1::EVICTION_POLICY_LRU
+                                ? EvictionPolicy::kLru
+                                : EvictionPolicy::kCostAware;
+  options.eviction.half_life_seconds =
+      std::max(1.0, absl::ToDoubleSeconds(ToDuration(config.cache().eviction().half_life())));
+  options.shadow_verify_percent = config.cache().shadow_verify_percent();
   options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
   options.load_budget = ToDuration(config.cache().store().load_budget());
   options.retry_pause = ToDuration(config.cache().store().retry_pause());
@@ -133,7 +139,9 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
             text_.tokenizer.get(),
             text_.chat.get(),
             config.generation().speculation().mode() == config::v1::SPECULATION_MODE_PROMPT_LOOKUP,
-            config.generation().speculation().max_draft_tokens()};
+            config.generation().speculation().max_draft_tokens(),
+            static_cast<CachePolicy>(std::max(0, int{config.cache().policy()} - 1)),
+            config.cache().minimum_reuse_token_count()};
   for (const NamespaceSpec& spec : parts.namespaces) {
     for (const std::string& tenant : spec.tenants) {
       facts_.tenant_identities[tenant] = ToHex(spec.identity);

@@ -291,6 +291,8 @@ absl::Status CheckLimits(const config::v1::ServerConfig& c) {
         Limit{"engine.max_decode_slowdown_percent", c.engine().max_decode_slowdown_percent(), 1,
               100000},
         Limit{"engine.max_step_draft_tokens", c.engine().max_step_draft_tokens(), 0, 65536},
+        Limit{"cache.minimum_reuse_token_count", c.cache().minimum_reuse_token_count(), 0, 1 << 24},
+        Limit{"cache.shadow_verify_percent", c.cache().shadow_verify_percent(), 0, 100},
         Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
         Limit{"cache.device_bytes", c.cache().device_bytes(), 1 << 20, kHuge},
         Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},

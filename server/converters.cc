@@ -47,6 +47,7 @@ void FillTimings(const Timings& from, wire::Timings& to) {
   SetDuration(from.time_to_first_token, to.mutable_time_to_first_token());
   SetDuration(from.decode, to.mutable_decode());
   SetDuration(from.total, to.mutable_total());
+  SetDuration(from.shared_wait, to.mutable_shared_wait());
 }
 
 void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
@@ -68,12 +69,16 @@ void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
   to.set_disk_read_bytes(from.disk_bytes_read);
   to.set_numerics_id(facts.numerics_id);
   to.set_exact(from.exact);
+  to.set_in_flight_token_count(from.in_flight_tokens);
+  to.set_split_token_count(from.split_tokens);
+  SetDuration(from.predicted_total, to.mutable_predicted_total());
 }
 
 void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.queue = result.timings.queue;
   out.tokenize = result.timings.tokenize;
   out.lookup = result.timings.lookup;
+  out.shared_wait = result.timings.shared_wait;
   out.load = result.timings.load;
   out.prefill = result.timings.prefill;
   out.time_to_first_token = result.timings.time_to_first_token;
@@ -81,6 +86,7 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.predicted_load = result.reuse.predicted_load;
   out.predicted_prefill = result.reuse.predicted_prefill;
   out.predicted_cold_prefill = result.reuse.predicted_cold_prefill;
+  out.predicted_total = result.reuse.predicted_total;
   out.actual_load = result.reuse.actual_load;
   out.entry_age = result.reuse.entry_age;
 }
@@ -138,6 +144,8 @@ void FillSummary(const GenerateResult& result, RequestSummary& out) {
   out.device_tokens = reuse.device_tokens;
   out.host_tokens = reuse.host_tokens;
   out.disk_tokens = reuse.disk_tokens;
+  out.in_flight_tokens = reuse.in_flight_tokens;
+  out.split_tokens = reuse.split_tokens;
   out.disk_bytes_read = reuse.disk_bytes_read;
   out.retrieval_mode = Label(wire::RetrievalMode_Name(ToWire<wire::RetrievalMode>(reuse.mode)),
                              sizeof("RETRIEVAL_MODE_") - 1);

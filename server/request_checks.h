@@ -30,6 +30,8 @@ struct ModelFacts {
   const ChatTemplate* chat = nullptr;
   bool speculates = false;                               // requests that set no mode
   int32_t max_draft_tokens = 256;                        // that a request may ask for
+  CachePolicy cache_policy = CachePolicy::kUse;          // of requests that set none
+  int32_t minimum_reuse_tokens = 0;                      // likewise
   std::map<std::string, std::string> tenant_identities;  // where it is not cache_identity
 };
 

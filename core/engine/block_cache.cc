@@ -8,11 +8,13 @@
 
 namespace reprise {
 
-BlockCache::BlockCache(int32_t num_blocks, Metrics* metrics)
+BlockCache::BlockCache(int32_t num_blocks, Metrics* metrics, const EvictionOptions& eviction)
     : pool_(num_blocks),
       owner_(num_blocks, 0),
       cached_(num_blocks, false),
       pins_(num_blocks, 0),
+      eviction_(eviction),
+      reuses_(num_blocks, 0),
       metrics_(metrics) {}
 
 NamespaceId BlockCache::AddNamespace(int32_t max_blocks) {
@@ -25,16 +27,42 @@ std::vector<BlockId> BlockCache::Share(NamespaceId in, absl::Span<const TokenId>
                                        int32_t tokens) {
   Tree& tree = *trees_[in];
   std::vector<BlockId> blocks;
+  const std::vector<PrefixIndex::Hit> hits = tree.index.Find(ids).hits;
+  const UseKind kind = Branches(tree.index, hits) ? UseKind::kReuse : UseKind::kSame;
   int32_t left = tokens;
-  for (const PrefixIndex::Hit& hit : tree.index.Find(ids).hits) {
+  for (const PrefixIndex::Hit& hit : hits) {
     if (left <= 0) break;
     const auto block = static_cast<BlockId>(hit.value);
     Hold(block);
-    tree.index.Touch(hit.node, ++tick_);
+    Use(tree, hit.node, tokens - left, kind);
     blocks.push_back(block);
     left -= hit.tokens;
   }
   return blocks;
+}
+
+// Whether a use of `hits` leads elsewhere than the uses before it: what comes next hangs beside
+// something else. A conversation that goes on does not, however many turns it has.
+bool BlockCache::Branches(const PrefixIndex& index, const std::vector<PrefixIndex::Hit>& hits) {
+  if (hits.empty()) return false;
+  const PrefixIndex::Hit& last = hits.back();
+  return index.num_children(last.node) > 0 ||
+         static_cast<size_t>(last.tokens) < index.ids(last.node).size();
+}
+
+// Ranks a node anew.
+void BlockCache::Use(Tree& tree, PrefixIndex::NodeId node, int32_t depth, UseKind kind) {
+  constexpr double kTick = 1e-6;  // a double tells apart seconds of decades by less
+  last_use_ = std::max(now_, last_use_ + kTick);
+  int64_t& reuses = reuses_[static_cast<BlockId>(tree.index.value(node))];
+  if (kind == UseKind::kFirst) reuses = 0;
+  if (kind == UseKind::kReuse) ++reuses;
+  EvictionFacts facts;
+  facts.tokens = static_cast<int32_t>(tree.index.ids(node).size());
+  facts.depth = depth;
+  facts.last_used_seconds = last_use_;
+  facts.reuses = reuses;
+  tree.index.Touch(node, OrderOf(EvictionRank(facts, costs_, eviction_)));
 }
 
 void BlockCache::CountInUse(BlockId block, int32_t change) {
@@ -101,11 +129,15 @@ void BlockCache::Remove(Tree& tree, PrefixIndex::NodeId leaf) {
   tree.marks.Forget(leaf);
 }
 
-PrefixIndex::NodeId BlockCache::Keep(Tree& tree, PrefixIndex::NodeId parent,
-                                     absl::Span<const TokenId> ids, BlockId& block) {
+PrefixIndex::NodeId BlockCache::Keep(Tree& tree, const Place& place, absl::Span<const TokenId> ids,
+                                     BlockId& block) {
   const PrefixIndex::Inserted inserted =
-      tree.index.Insert(parent, ids, static_cast<uint64_t>(block));
-  tree.index.Touch(inserted.node, ++tick_);
+      tree.index.Insert(place.parent, ids, static_cast<uint64_t>(block));
+  const bool same = tree.index.value(inserted.node) == static_cast<uint64_t>(block);
+  Use(tree, inserted.node, place.depth,
+      inserted.inserted ? UseKind::kFirst
+      : same            ? UseKind::kSame
+                        : UseKind::kReuse);
   if (inserted.inserted) {
     pool_.AddReference(block);
     cached_[block] = true;
@@ -131,7 +163,7 @@ void BlockCache::Commit(NamespaceId in, absl::Span<const TokenId> ids, absl::Spa
     // A partial block that a longer one already covers adds nothing.
     if (!whole && tree.index.Find(ids).tokens == static_cast<int32_t>(ids.size())) return;
     const auto shorter = tree.index.FindShorterLeaf(parent, slice);
-    parent = Keep(tree, parent, slice, blocks[at / kBlockTokens]);
+    parent = Keep(tree, {parent, static_cast<int32_t>(at)}, slice, blocks[at / kBlockTokens]);
     if (shorter) Supersede(tree, *shorter, parent);
   }
 }
@@ -140,6 +172,7 @@ void BlockCache::Commit(NamespaceId in, absl::Span<const TokenId> ids, absl::Spa
 void BlockCache::Supersede(Tree& tree, PrefixIndex::NodeId shorter, PrefixIndex::NodeId longer) {
   const auto old_block = static_cast<BlockId>(tree.index.value(shorter));
   const int32_t pins = pins_[old_block];
+  reuses_[static_cast<BlockId>(tree.index.value(longer))] = reuses_[old_block];
   tree.marks.Inherit(shorter, longer);
   for (int32_t i = 0; i < pins; ++i) {
     AddPin(static_cast<BlockId>(tree.index.value(longer)));

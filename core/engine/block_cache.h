@@ -2,8 +2,8 @@
 // for reuse, with the index that finds them by token ids.
 //
 // A cached block holds one reference of the cache; a sequence that uses it holds
-// another. Blocks that only the cache holds are evicted, least recently used
-// leaves first, when a sequence needs room.
+// another. Blocks that only the cache holds are evicted when a sequence needs room:
+// leaves first, in the order of core/kv/eviction_rank.h.
 //
 // Each namespace has a tree of its own: nothing is found across them. A namespace with a
 // limit evicts its own blocks when it has reached that; when the pool is full, the
@@ -22,6 +22,7 @@
 #include "core/base/ids.h"
 #include "core/kv/block_pool.h"
 #include "core/kv/entry_marks.h"
+#include "core/kv/eviction_rank.h"
 #include "core/kv/prefix_index.h"
 #include "core/telemetry/metrics.h"
 
@@ -31,7 +32,11 @@ using NamespaceId = int32_t;
 
 class BlockCache {
  public:
-  BlockCache(int32_t num_blocks, Metrics* metrics);
+  BlockCache(int32_t num_blocks, Metrics* metrics, const EvictionOptions& eviction = {});
+
+  // The time of the uses that follow, and what computing costs, for the ranks.
+  void SetNow(double seconds) { now_ = seconds; }
+  void SetCosts(const EvictionCosts& costs) { costs_ = costs; }
 
   // A namespace that may hold `max_blocks`, those of running sequences included; 0: as many
   // as there are.
@@ -124,8 +129,15 @@ class BlockCache {
   absl::Status CheckPinRoom(const Tree& tree, const PrefixIndex::Match& found) const;
   void AddPin(BlockId block);
   void DropPin(BlockId block);
-  PrefixIndex::NodeId Keep(Tree& tree, PrefixIndex::NodeId parent, absl::Span<const TokenId> ids,
+  struct Place {  // a node's, or where one is to be added
+    PrefixIndex::NodeId parent = 0;
+    int32_t depth = 0;  // tokens before it
+  };
+  PrefixIndex::NodeId Keep(Tree& tree, const Place& place, absl::Span<const TokenId> ids,
                            BlockId& block);
+  enum class UseKind { kFirst, kReuse, kSame };  // kSame: by who counts as a use already
+  static bool Branches(const PrefixIndex& index, const std::vector<PrefixIndex::Hit>& hits);
+  void Use(Tree& tree, PrefixIndex::NodeId node, int32_t depth, UseKind kind);
 
   BlockPool pool_;
   std::vector<std::unique_ptr<Tree>> trees_;  // by NamespaceId
@@ -135,7 +147,11 @@ class BlockCache {
   int32_t num_cached_ = 0;                    // of all namespaces, as the next two
   int32_t num_pinned_ = 0;
   int32_t cached_in_use_ = 0;
-  uint64_t tick_ = 0;
+  EvictionOptions eviction_;
+  EvictionCosts costs_;
+  double now_ = 0;
+  double last_use_ = 0;          // each use counts as later than the one before
+  std::vector<int64_t> reuses_;  // by BlockId: uses that led on to something else
   Metrics* metrics_;
 };
 

@@ -36,8 +36,8 @@ struct NamespaceSpec {
 };
 
 struct CacheNamespace {
-  CacheNamespace(NamespaceId id, const NamespaceSpec* spec)
-      : id(id), spec(spec), disk(spec->identity) {}
+  CacheNamespace(NamespaceId id, const NamespaceSpec* spec, const EvictionOptions& eviction)
+      : id(id), spec(spec), disk(spec->identity, eviction) {}
 
   const NamespaceId id;       // of its tree in the BlockCache
   const NamespaceSpec* spec;  // the engine's

@@ -41,8 +41,8 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
   const uint64_t number = next_number_++;
   const auto inserted = index_.Insert(parent, record.ids, number);
   if (!inserted.inserted) return superseded;
-  index_.Touch(inserted.node, ++tick_);
   entries_[number] = {record, inserted.node};
+  Rank(entries_[number]);
   by_key_[record.key] = number;
   payload_bytes_ += record.payload_bytes;
   RestoreMarks(inserted.node);
@@ -52,6 +52,19 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
     Erase(*shorter);
   }
   return superseded;
+}
+
+void DiskCache::Rank(const Entry& entry) {
+  constexpr double kTick = 1e-6;
+  const SegmentRecord& record = entry.record;
+  last_use_ = std::max(static_cast<double>(record.last_used_unix_ms) * 1e-3, last_use_ + kTick);
+  EvictionFacts facts;
+  facts.tokens = static_cast<int32_t>(record.ids.size());
+  facts.depth = record.start_position;
+  facts.bytes = record.payload_bytes;
+  facts.last_used_seconds = last_use_;
+  facts.reuses = record.hit_count;
+  index_.Touch(entry.node, OrderOf(EvictionRank(facts, costs_, eviction_)));
 }
 
 // Takes the marks of a record that the store had.
@@ -159,7 +172,7 @@ void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix
     Entry& entry = entries_.at(found->second);
     entry.record.last_used_unix_ms = now_unix_ms;
     ++entry.record.hit_count;
-    index_.Touch(entry.node, ++tick_);
+    Rank(entry);
     used_.insert(segment.key);
   }
 }
@@ -181,7 +194,8 @@ void DiskCache::OrderByLastUse() {
     return std::tie(a->record.last_used_unix_ms, a->node) <
            std::tie(b->record.last_used_unix_ms, b->node);
   });
-  for (const Entry* entry : oldest_first) index_.Touch(entry->node, ++tick_);
+  last_use_ = 0;
+  for (const Entry* entry : oldest_first) Rank(*entry);
 }
 
 std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {

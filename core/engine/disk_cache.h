@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "core/kv/entry_marks.h"
+#include "core/kv/eviction_rank.h"
 #include "core/kv/prefix_index.h"
 #include "core/store/kv_store.h"
 
@@ -22,7 +23,11 @@ namespace reprise {
 
 class DiskCache {
  public:
-  explicit DiskCache(const Digest& identity) : identity_(identity) {}
+  explicit DiskCache(const Digest& identity, const EvictionOptions& eviction = {})
+      : identity_(identity), eviction_(eviction) {}
+
+  // For the ranks of what is used from now on.
+  void SetCosts(const EvictionCosts& costs) { costs_ = costs; }
 
   struct Match {
     int32_t tokens = 0;
@@ -51,8 +56,8 @@ class DiskCache {
   // The records that were touched since the last call, as they are now.
   std::vector<SegmentRecord> TakeUsed();
 
-  // Orders all segments by when their records say they were used last, as after
-  // adding them in another order.
+  // Ranks all segments by what their records say of their uses, as after adding them in
+  // another order.
   void OrderByLastUse();
 
   // Records of the segments of `ids` that are neither stored nor being written.
@@ -78,8 +83,8 @@ class DiskCache {
   void BeginWrite(const SegmentKey& key) { writing_.insert(key); }
   void EndWrite(const SegmentKey& key) { writing_.erase(key); }
 
-  // Keys to evict, least recently used leaves first, until at most `max_bytes`
-  // of payload stay; they are forgotten here.
+  // Keys to evict, leaves of the lowest rank (core/kv/eviction_rank.h) first, until at most
+  // `max_bytes` of payload stay; they are forgotten here.
   std::vector<SegmentKey> EvictPast(int64_t max_bytes);
 
   int64_t payload_bytes() const { return payload_bytes_; }
@@ -93,6 +98,7 @@ class DiskCache {
   };
 
   void Erase(PrefixIndex::NodeId node);
+  void Rank(const Entry& entry);
   void RestoreMarks(PrefixIndex::NodeId node);
   void KeepMarks(PrefixIndex::NodeId node);
   const Entry& EntryOf(PrefixIndex::NodeId node) const;
@@ -105,7 +111,9 @@ class DiskCache {
   absl::flat_hash_set<SegmentKey> writing_;
   absl::flat_hash_set<SegmentKey> used_;  // since TakeUsed
   uint64_t next_number_ = 1;
-  uint64_t tick_ = 0;
+  EvictionOptions eviction_;
+  EvictionCosts costs_;
+  double last_use_ = 0;  // of uses in one moment the later counts as later
   int64_t payload_bytes_ = 0;
 };
 

@@ -39,7 +39,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
 EngineImpl::EngineImpl(const EngineOptions& options, EngineParts parts)
     : options_(options),
       parts_(std::move(parts)),
-      blocks_(parts_.runner->num_blocks(), parts_.metrics),
+      blocks_(parts_.runner->num_blocks(), parts_.metrics, options.eviction),
       made_(parts_.runner->num_blocks()) {
   if (parts_.namespaces.empty()) parts_.namespaces = {{"default", parts_.identity, {}, {}}};
   namespaces_.resize(parts_.namespaces.size());
@@ -62,6 +62,12 @@ EngineImpl::~EngineImpl() {
 
 absl::Status EngineImpl::Start() {
   RETURN_IF_ERROR(costs_.Calibrate(*parts_.runner, *parts_.clock));
+  EvictionCosts eviction;
+  eviction.per_depth = costs_.DepthCost();
+  blocks_.SetCosts(eviction);
+  eviction.load_per_token = costs_.LoadCost(parts_.runner->block_bytes() / kBlockTokens);
+  disk_costs_ = eviction;
+  ForEachNamespace([&](CacheNamespace& in) { in.disk.SetCosts(disk_costs_); });
   reader_ = std::make_unique<WorkerThread>();
   writer_ = std::make_unique<WorkerThread>();
   embedder_ = std::make_unique<WorkerThread>();
@@ -162,28 +168,34 @@ bool EngineImpl::TakeTasks(bool wait) {
 }
 
 bool EngineImpl::IsIdle() const {
-  return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
-         embeddings_.empty() && !embedding_now_ && (!vectors_changed_ || vectors_not_saved_) &&
-         !saving_vectors_ && !retrying_store_;
+  return !HasSequences() && shadows_.empty() && copies_.empty() && writes_.empty() &&
+         writing_segments_ == 0 && embeddings_.empty() && !embedding_now_ &&
+         (!vectors_changed_ || vectors_not_saved_) && !saving_vectors_ && !retrying_store_;
 }
 
 void EngineImpl::Loop() {
   const auto has_work = [this] {
-    return !running_.empty() || !copies_.empty() || NextAdmitted().has_value();
+    return !running_.empty() || !copies_.empty() || NextAdmitted().has_value() ||
+           (!shadows_.empty() && !HasSequences());
   };
   while (TakeTasks(/*wait=*/!has_work())) {
     CheckEnded();
     GiveUpStalledLoads();
     RetryStore();
+    blocks_.SetNow(absl::ToDoubleSeconds(Now()));
     DropExpired();
+    ResumeSharers();
+    MakeRoomOfShadows();
     Admit();
     if (!running_.empty()) {
       last_activity_ = Now();
       Step();
+      ResumeSharers();
       CopyOneSegment();
     } else {
       while (!copies_.empty()) CopyOneSegment();
       RunQueuedEmbedding();
+      if (!HasSequences()) StepShadow();
       if (Now() - last_activity_ >= options_.flush_after_idle) {
         FlushWrites();
         SaveVectors();

@@ -11,6 +11,7 @@
 //            metrics and clock outlive it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,7 +27,9 @@
 #include "core/engine/cache_entries.h"
 #include "core/engine/cache_namespace.h"
 #include "core/engine/request.h"
+#include "core/engine/reuse_planner.h"
 #include "core/engine/step_trace.h"
+#include "core/kv/eviction_rank.h"
 #include "core/model/model_runner.h"
 #include "core/similarity/vector_index.h"
 #include "core/store/kv_store.h"
@@ -48,7 +51,7 @@ struct EngineOptions {
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
   int semantic_top_k = 1;           // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;  // SEMANTIC: a candidate counts only as a whole
-  // Live payload of all identities; others' go first, then least recently used leaves.
+  // Live payload of all identities; others' go first, then leaves by `eviction`.
   int64_t max_disk_bytes = int64_t{8} << 30;
   // Payload bytes on their way to the store, in memory until it has them: two seconds
   // of writing at the store's default cap. What comes on top is not written.
@@ -56,6 +59,10 @@ struct EngineOptions {
   // Known to similarity search; the oldest give way. Tokens: four bytes each in memory.
   int64_t max_prompts = 100000;
   int64_t max_prompt_tokens = int64_t{16} << 20;
+  EvictionOptions eviction;  // of blocks in memory and segments on disk
+  // Of the requests that reused something, those that are computed again while the engine is
+  // idle and compared, bit for bit.
+  int shadow_verify_percent = 0;
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
   // What a load may take beyond its prediction. Then its request computes, and the store is
   // off until the load is back.
@@ -71,7 +78,8 @@ using EmbedFunction = std::function<absl::StatusOr<std::vector<float>>(const std
 
 // What an operator should know of, as a log line says it.
 struct EngineEvent {
-  std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved"
+  std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved",
+                      // "shadow_mismatch"
   std::string error;  // empty when it is good news
 };
 
@@ -86,6 +94,7 @@ struct EngineParts {
   std::function<void(const EngineEvent&)> on_event;  // on the engine thread; null: nobody asks
   std::function<void(const StepTrace&)> on_step;     // on the engine thread, which it must not hold
                                                      // up; null: no trace
+  const std::atomic<LoadWay>* load_way = nullptr;    // null: the best; for measurements
   const Tokenizer* tokenizer = nullptr;
   Metrics* metrics = nullptr;
   const Clock* clock = nullptr;

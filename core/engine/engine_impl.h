@@ -78,6 +78,15 @@ class EngineImpl final : public Engine {
     std::vector<Neighbor> neighbors;
     bool evicted = false;  // there were nearer ones whose KV is gone
   };
+  // A prompt that was reused and is computed again to be compared.
+  struct Shadow {
+    CacheNamespace* in = nullptr;
+    std::vector<TokenId> ids;     // whole blocks
+    std::vector<BlockId> reused;  // each with a reference
+    std::vector<BlockId> cold;    // private
+    int32_t computed = 0;
+  };
+
   // Rows of a step by kind.
   struct StepRows {
     int32_t sequences = 0;
@@ -175,6 +184,7 @@ class EngineImpl final : public Engine {
                     const std::vector<uint8_t>& payload);
   void Resume(const SequencePtr& sequence);
   void BeginRunning(const SequencePtr& sequence, int32_t tokens);
+  void InsertRunning(const SequencePtr& sequence);
   void AccountReuse(Sequence& sequence, int32_t tokens, absl::Time made);
   absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
   Explanation ExplainNow(CacheNamespace& in, const ExplainRequest& request,
@@ -183,7 +193,41 @@ class EngineImpl final : public Engine {
   // engine_faults.cc: loads that stall.
   bool ReaderStalls() const;
   void GiveUpStalledLoads();
+  void GiveUpLoad(const SequencePtr& sequence);
   bool LeaveLoad();
+
+  // engine_sharing.cc: prefixes that others compute.
+  bool IsFilling(const Sequence& sequence) const;
+  std::vector<SequencePtr> FillingBefore(const Sequence& sequence) const;
+  bool WaitForPrefix(const SequencePtr& sequence, const ReusePlan& plan);
+  std::optional<int32_t> AwaitedTokens(const Sequence& sequence) const;
+  bool IsAwaited(const Sequence& sequence) const;
+  void Publish(Sequence& sequence);
+  void ResumeSharers();
+  void EndWait(Sequence& sequence);
+  static void AccountSharing(Sequence& sequence, const ReusePlan& plan);
+
+  // engine_shadow.cc: what was reused, computed again.
+  void QueueShadow(const Sequence& sequence, const Usage& usage);
+  void StepShadow();
+  ShadowResult CompareShadow(const Shadow& shadow);
+  void EndShadow(ShadowResult result);
+  void MakeRoomOfShadows();
+
+  // engine_split.cc: prefixes computed from the front and loaded from the back.
+  void StartSplit(const SequencePtr& sequence, const ReusePlan& plan, const DiskCache::Match& disk);
+  void ReadFromBack(const SequencePtr& sequence, const std::shared_ptr<SplitLoad>& split);
+  void TakeSegment(const SequencePtr& sequence, SplitLoad& split, size_t index,
+                   const std::vector<uint8_t>& payload);
+  bool ClaimFront(Sequence& sequence);
+  void AdvanceSplits();
+  void PassLoaded(Sequence& sequence);
+  static void DropSplit(Reuse& reuse, ReuseReason reason);
+  void Unpark(const SequencePtr& sequence);
+  void EndParking(Sequence& sequence);
+  void EndSplit(Sequence& sequence);
+  void GiveUpSplit(const SequencePtr& sequence);
+  static int64_t PayloadBytes(const std::vector<SegmentRecord>& segments);
 
   // engine_similarity.cc: the vector index.
   absl::StatusOr<std::vector<float>> RunEmbed(const CacheNamespace& in, const std::string& text);
@@ -204,6 +248,7 @@ class EngineImpl final : public Engine {
   void SaveVectors();
 
   // engine_schedule.cc: what a step is made of, and what it teaches.
+  int32_t PendingNow(const Sequence& sequence) const;
   ScheduleSnapshot TakeSnapshot() const;
   void Preempt(size_t index);
   void TraceStep(const SchedulePlan& plan, const StepRows& rows, StepTrace trace) const;
@@ -278,9 +323,14 @@ class EngineImpl final : public Engine {
   BlockCache blocks_;
   std::vector<absl::Time> made_;  // by block: when its KV was computed, a loaded one's too
   CostModel costs_;
-  int steps_beside_decode_ = 0;       // in a row, with prompt rows
-  std::deque<SequencePtr> queued_;    // not taken up yet, or preempted
-  std::list<SequencePtr> waiting_;    // embedding or loading
+  EvictionCosts disk_costs_;        // of segments, for their ranks
+  int steps_beside_decode_ = 0;     // in a row, with prompt rows
+  std::deque<SequencePtr> queued_;  // not taken up yet, or preempted
+  std::list<SequencePtr> waiting_;  // embedding, sharing or loading
+  std::deque<Shadow> shadows_;
+  int32_t shadow_credit_ = 0;         // percent of a verification that hits have earned
+  int64_t pending_load_bytes_ = 0;    // of payload that the reader is to read
+  int64_t taken_up_ = 0;              // look-ups begun
   std::vector<SequencePtr> running_;  // oldest first
   absl::flat_hash_set<SequenceId> cancelled_;
 

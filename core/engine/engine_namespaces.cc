@@ -32,7 +32,9 @@ CacheNamespace& EngineImpl::Open(size_t spec) {
   std::unique_ptr<CacheNamespace>& in = namespaces_[spec];
   if (in != nullptr) return *in;
   const NamespaceSpec& made = parts_.namespaces[spec];
-  in = std::make_unique<CacheNamespace>(blocks_.AddNamespace(QuotaBlocks(made)), &made);
+  in = std::make_unique<CacheNamespace>(blocks_.AddNamespace(QuotaBlocks(made)), &made,
+                                        options_.eviction);
+  in->disk.SetCosts(disk_costs_);
   by_identity_[made.identity] = in.get();
   if (parts_.new_vectors) in->vectors = parts_.new_vectors();
   return *in;

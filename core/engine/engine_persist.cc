@@ -48,7 +48,7 @@ void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids
   }
 }
 
-// Within the namespace's quota; its own entries give way, least recently used first. What
+// Within the namespace's quota; its own entries give way in the order of its DiskCache. What
 // that leaves is deleted before anything queued from now on is written.
 bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes) {
   const int64_t quota = in.spec->quota.disk_bytes;

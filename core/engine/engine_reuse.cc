@@ -54,7 +54,10 @@ bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
     promised += BlocksFor(static_cast<int32_t>(other->tokens.size())) -
                 static_cast<int32_t>(other->blocks.size());
   }
-  for (const SequencePtr& other : waiting_) promised += BlocksFor(other->prompt_size()) + 1;
+  for (const SequencePtr& other : waiting_) {
+    const int32_t shared = other->shared_from != nullptr ? other->shared_tokens / kBlockTokens : 0;
+    promised += BlocksFor(other->prompt_size()) + 1 - shared;
+  }
   const int32_t needed = BlocksFor(static_cast<int32_t>(sequence.tokens.size())) + 1;
   return blocks_.num_available() - promised >= needed;
 }
@@ -62,6 +65,7 @@ bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
 void EngineImpl::StartLookup(const SequencePtr& sequence) {
   LeaveQueue(*sequence);
   if (sequence->looked_up) return Resume(sequence);
+  sequence->taken_up = ++taken_up_;
   sequence->lookup_started = Now();
   sequence->result.timings.queue = sequence->lookup_started - sequence->submitted;
   const bool semantic = ModeOf(*sequence) == RetrievalMode::kSemantic;
@@ -100,6 +104,8 @@ ReuseSnapshot EngineImpl::SnapshotFor(Sequence& sequence, const DiskCache::Match
   if (ModeOf(sequence) == RetrievalMode::kSemantic) limit = SemanticLimit(sequence, snapshot);
   snapshot.memory_tokens = std::min(blocks_.MatchedTokens(in.id, prompt), limit);
   snapshot.disk_tokens = std::min(disk.tokens, limit);
+  snapshot.queued_load_bytes = pending_load_bytes_;
+  if (parts_.load_way != nullptr) snapshot.way = *parts_.load_way;
   for (const SegmentRecord& segment : disk.segments) {
     const auto end = segment.start_position + static_cast<int32_t>(segment.ids.size());
     const bool needed =
@@ -115,6 +121,9 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
     disk = sequence->cache->disk.Find(sequence->request.prompt);
   }
   const ReusePlan plan = PlanReuse(SnapshotFor(*sequence, disk), costs_);
+  const bool waits = WaitForPrefix(sequence, plan);
+  sequence->result.timings.lookup = Now() - sequence->lookup_started;
+  if (waits) return;
   Reuse& reuse = sequence->result.reuse;
   reuse.decided = true;
   reuse.decision = plan.decision;
@@ -124,11 +133,17 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   reuse.predicted_load = plan.predicted_load;
   reuse.predicted_prefill = plan.predicted_prefill;
   reuse.predicted_cold_prefill = plan.predicted_cold_prefill;
+  reuse.predicted_total = plan.predicted_total;
+  sequence->predicted_alternative = plan.predicted_alternative;
+  AccountSharing(*sequence, plan);
   if (!reuse.candidate_computed) KnownCandidate(*sequence);
   TouchOnDisk(*sequence->cache, disk, std::max(plan.memory_tokens, plan.disk_tokens));
   sequence->looked_up = true;
   sequence->result.timings.lookup = Now() - sequence->lookup_started;
-  if (plan.disk_tokens > plan.memory_tokens) {
+  if (plan.split_at > 0) {
+    reuse.host_tokens = plan.memory_tokens;
+    StartSplit(sequence, plan, disk);
+  } else if (plan.disk_tokens > plan.memory_tokens) {
     StartLoad(sequence, plan, std::move(disk));
   } else {
     reuse.host_tokens = plan.memory_tokens;
@@ -159,10 +174,13 @@ void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
   sequence->load = std::make_shared<LoadAccount>();
   sequence->load_plan = plan;
   loads_.push_back({sequence->load, plan.predicted_load});
-  reader_->Post([this, sequence, plan, account = sequence->load,
+  const int64_t bytes = PayloadBytes(disk.segments);
+  pending_load_bytes_ += bytes;
+  reader_->Post([this, sequence, plan, bytes, account = sequence->load,
                  segments = std::move(disk.segments)]() mutable {
     auto load = std::make_shared<LoadResult>(ReadSegments(std::move(segments), *account));
-    Post([this, sequence, plan, load] {
+    Post([this, sequence, plan, bytes, load] {
+      pending_load_bytes_ -= bytes;
       load->given_up = LeaveLoad();
       FinishLoad(sequence, plan, std::move(*load));
     });
@@ -226,7 +244,7 @@ void EngineImpl::LearnFromLoad(CacheNamespace& in, const LoadResult& load) {
   if (load.status.ok()) {
     if (load.given_up) return;  // a stall says nothing of other loads
     store_failures_ = 0;
-    costs_.ObserveLoad(load.bytes, load.elapsed);
+    costs_.ObserveLoad(load.bytes, load.elapsed, static_cast<int>(load.records.size()));
     return;
   }
   if (absl::IsDataLoss(load.status)) parts_.metrics->SegmentCorrupt();
@@ -262,7 +280,8 @@ void EngineImpl::EndLoad(const SequencePtr& sequence, const ReusePlan& plan, int
   waiting_.remove(sequence);
   ReleaseBlocks(*sequence);
   sequence->result.timings.load = Now() - sequence->load_started;
-  const int32_t depth = std::min(blocks_.MatchedTokens(sequence->cache->id, prompt), plan.disk_tokens);
+  const int32_t depth =
+      std::min(blocks_.MatchedTokens(sequence->cache->id, prompt), plan.disk_tokens);
   if (depth < plan.disk_tokens) {
     reuse.decision = depth > 0 ? ReuseDecision::kPartial : ReuseDecision::kRecomputed;
     reuse.reason = ReuseReason::kLoadFailed;
@@ -306,6 +325,10 @@ void EngineImpl::BeginRunning(const SequencePtr& sequence, int32_t tokens) {
   const int32_t reused = std::min(sequence->computed, sequence->prompt_size());
   if (used == 0 || reused > used) AccountReuse(*sequence, reused - used, made);
   if (sequence->prefill_started == absl::ZeroDuration()) sequence->prefill_started = Now();
+  InsertRunning(sequence);
+}
+
+void EngineImpl::InsertRunning(const SequencePtr& sequence) {
   const auto older = [](const SequencePtr& a, const SequencePtr& b) { return a->id < b->id; };
   running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, older), sequence);
 }
@@ -320,6 +343,7 @@ void EngineImpl::AccountReuse(Sequence& sequence, int32_t tokens, absl::Time mad
   } else {
     reuse.disk_tokens = std::clamp(tokens - reuse.host_tokens, 0, reuse.disk_tokens);
     reuse.host_tokens = tokens - reuse.disk_tokens;
+    reuse.in_flight_tokens = std::min(reuse.in_flight_tokens, reuse.host_tokens);
   }
   const int32_t cached = reuse.host_tokens + reuse.disk_tokens;
   if (cached == 0) return;
@@ -361,7 +385,7 @@ Explanation EngineImpl::ExplainNow(CacheNamespace& in, const ExplainRequest& req
   explanation.decision = plan.decision;
   explanation.reason = plan.reason;
   explanation.predicted_cold_prefill = plan.predicted_cold_prefill;
-  explanation.predicted_warm_prefill = plan.predicted_prefill + plan.predicted_load;
+  explanation.predicted_warm_prefill = plan.predicted_total;
   if (!nearest.ok() || nearest->neighbors.empty()) return explanation;
   const Neighbor& first = nearest->neighbors.front();
   explanation.nearest = in.prompts.Compare(first, request.prompt);

@@ -58,15 +58,19 @@ constexpr const char* kCodes[] = {
 constexpr const char* kFinishReasons[] = {"STOP", "STOP_SEQUENCE", "MAX_TOKENS", "CONTEXT_LENGTH"};
 constexpr const char* kModes[] = {"PREFIX", "SEMANTIC", "HYBRID"};
 constexpr const char* kDecisions[] = {"REUSED", "PARTIAL", "RECOMPUTED", "MISS", "BYPASSED"};
-constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",      "FORCED",
-                                    "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH", "LOAD_FAILED",
-                                    "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED"};
+constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",       "FORCED",
+                                    "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH",  "LOAD_FAILED",
+                                    "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED", "COMPUTED_IN_FLIGHT",
+                                    "FASTER_TO_SPLIT"};
 constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
                                    "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
 // By StoreFailure.
 constexpr const char* kOperations[] = {
     "open", "read", "write", "delete", "list", "write_queue_full", "load_stalled"};
 static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kLoadStalled) + 1);
+
+// By ShadowResult.
+constexpr const char* kShadowResults[] = {"match", "mismatch", "skipped"};
 
 template <size_t N>
 std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
@@ -109,6 +113,11 @@ struct Metrics::Impl {
   Counter& computed_tokens = One("reprise_computed_prompt_tokens_total", "Prompt tokens computed.");
   Counter& ideal_tokens =
       One("reprise_ideal_prompt_tokens_total", "Prompt tokens that some tier held.");
+  Counter& in_flight_tokens =
+      One("reprise_in_flight_prompt_tokens_total",
+          "Prompt tokens reused that another request computed while this one waited.");
+  Counter& split_tokens = One("reprise_split_prompt_tokens_total",
+                              "Prompt tokens computed while those after them were loaded.");
   Counter& output_tokens = One("reprise_output_tokens_total", "Tokens produced.");
   Counter& draft_tokens =
       One("reprise_speculation_draft_tokens_total", "Draft tokens verified by the model.");
@@ -120,6 +129,9 @@ struct Metrics::Impl {
   Histogram& queue = Times("reprise_queue_seconds", "Submission until taken up.", FineBuckets());
   Histogram& tokenize = Times("reprise_tokenize_seconds", "Text to token ids.", FineBuckets());
   Histogram& lookup = Times("reprise_lookup_seconds", "Finding what to reuse.", FineBuckets());
+  Histogram& shared_wait =
+      Times("reprise_shared_wait_seconds", "Waiting for a prefix that another request computes.",
+            FineBuckets());
   Histogram& load = Times("reprise_load_seconds", "Exposed waiting for the store.", FineBuckets());
   Histogram& prefill =
       Times("reprise_prefill_seconds", "First prompt step to first token.", LatencyBuckets());
@@ -140,8 +152,12 @@ struct Metrics::Impl {
   Histogram& predicted_cold_prefill =
       Times("reprise_predicted_cold_prefill_seconds", "Predicted prefill of the whole prompt.",
             LatencyBuckets());
+  Histogram& predicted_total = Times("reprise_predicted_total_seconds",
+                                     "Predicted load and prefill together.", LatencyBuckets());
   Histogram& entry_age =
       Times("reprise_entry_age_seconds", "Age of the deepest reused entry.", AgeBuckets());
+  Family<Counter>& shadows =
+      Counters("reprise_shadow_verifications_total", "Reused KV computed again and compared.");
   Counter& regret = One("reprise_regret_seconds_total",
                         "Time lost against the alternative that was predicted to be slower.");
 
@@ -199,6 +215,7 @@ Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
   for (const char* operation : kOperations) {
     impl_->store_failures.Add({{"operation", operation}});
   }
+  for (const char* result : kShadowResults) impl_->shadows.Add({{"result", result}});
 }
 
 Metrics::~Metrics() = default;
@@ -235,6 +252,8 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.cached_tokens.Add({{"tier", "disk"}}).Increment(s.disk_tokens);
   m.computed_tokens.Increment(s.computed_tokens);
   m.ideal_tokens.Increment(s.ideal_tokens);
+  m.in_flight_tokens.Increment(s.in_flight_tokens);
+  m.split_tokens.Increment(s.split_tokens);
   m.output_tokens.Increment(s.output_tokens);
   m.draft_tokens.Increment(s.draft_tokens);
   m.accepted_tokens.Increment(s.accepted_tokens);
@@ -243,6 +262,7 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.tokenize.Observe(seconds(s.tokenize));
   const bool decided = !s.decision.empty();
   if (decided || s.lookup > absl::ZeroDuration()) m.lookup.Observe(seconds(s.lookup));
+  if (s.shared_wait > absl::ZeroDuration()) m.shared_wait.Observe(seconds(s.shared_wait));
   if (decided) CountReuse(m, s);
   if (s.code != "OK") return;
   m.finishes.Add({{"reason", Bounded(kFinishReasons, s.finish_reason)}}).Increment();
@@ -266,6 +286,7 @@ void Metrics::CountReuse(Impl& m, const RequestSummary& s) {
   m.predicted_prefill.Observe(seconds(s.predicted_prefill));
   m.predicted_cold_prefill.Observe(seconds(s.predicted_cold_prefill));
   m.actual_load.Observe(seconds(s.actual_load));
+  m.predicted_total.Observe(seconds(s.predicted_total));
   if (s.cached_tokens > 0) m.entry_age.Observe(seconds(s.entry_age));
 }
 
@@ -350,6 +371,10 @@ void Metrics::EmbeddingFinished(absl::Duration elapsed) {
 }
 
 void Metrics::EmbeddingFailed() { impl_->embedding_failures.Increment(); }
+
+void Metrics::ShadowVerified(ShadowResult result) {
+  impl_->shadows.Add({{"result", kShadowResults[static_cast<size_t>(result)]}}).Increment();
+}
 
 void Metrics::Regret(absl::Duration lost) { impl_->regret.Increment(absl::ToDoubleSeconds(lost)); }
 

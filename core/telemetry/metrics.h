@@ -32,17 +32,20 @@ struct RequestSummary {
   int32_t device_tokens = 0;
   int32_t host_tokens = 0;
   int32_t disk_tokens = 0;
+  int32_t in_flight_tokens = 0;  // of host_tokens
+  int32_t split_tokens = 0;      // of computed_tokens
   int64_t disk_bytes_read = 0;
   std::string retrieval_mode;  // "PREFIX", "SEMANTIC", "HYBRID"; empty for RPCs without reuse
   std::string decision;        // enum names of the reply; empty: ended before it was decided
   std::string reason;
   std::string miss_reason;
-  absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode;
+  absl::Duration queue, tokenize, lookup, shared_wait, load, prefill, time_to_first_token, decode;
   absl::Duration total;  // of the RPC: what a slow reader of a stream took is in it
   absl::Duration predicted_load, predicted_prefill, predicted_cold_prefill, actual_load;
-  absl::Duration entry_age;      // of the deepest reused entry; counted when there was one
-  std::string candidate_status;  // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
-  std::string candidate_id;      // decimal
+  absl::Duration predicted_total;  // of load and prefill
+  absl::Duration entry_age;        // of the deepest reused entry; counted when there was one
+  std::string candidate_status;    // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
+  std::string candidate_id;        // decimal
   double candidate_similarity = 0.0;
   int32_t candidate_common_tokens = 0;
   std::string numerics_id;
@@ -100,6 +103,9 @@ enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull,
 // as far as it is not evicted, or from computing it again.
 enum class Preemption { kCache, kRecompute };
 
+// What became of a verification of reused KV. kSkipped: too large, too many, or no room.
+enum class ShadowResult { kMatch, kMismatch, kSkipped };
+
 class Metrics {
  public:
   Metrics();
@@ -132,6 +138,7 @@ class Metrics {
   void StoreFailed(StoreFailure failure);
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();
+  void ShadowVerified(ShadowResult result);
   void Regret(absl::Duration lost);  // a decision that lost time against the prediction
 
   void LogLinesDropped(int64_t lines);

@@ -18,6 +18,7 @@ class FaultyStore final : public KvStore {
   }
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kReadSegment));
+    if (faults_->on_read) faults_->on_read();
     return store_->ReadSegment(record, out);
   }
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {

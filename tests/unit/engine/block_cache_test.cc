@@ -281,5 +281,59 @@ TEST_F(BlockCacheTest, PurgeTakesWhatNothingElseReachesOrUses) {
   EXPECT_EQ(cache_.num_held(kIn), 2);
 }
 
+TEST_F(BlockCacheTest, WhatManyGoOnFromOutlastsNewerOnes) {
+  EvictionOptions lru;
+  lru.policy = EvictionPolicy::kLru;
+  BlockCache recent(6, &metrics_, lru), aware(6, &metrics_);
+  for (BlockCache* cache : {&recent, &aware}) {
+    cache->AddNamespace(0);
+    const Ids shared = Range(0, 16);
+    for (TokenId first = 100; first <= 300; first += 100) {  // three go on from it
+      Blocks blocks = cache->Share(kIn, shared, 16);
+      while (blocks.size() < 2) blocks.push_back(cache->Allocate(kIn).value());
+      cache->Commit(kIn, Joined(shared, Range(first, 16)), absl::MakeSpan(blocks), false);
+      ReleaseAll(*cache, blocks);
+    }
+    for (TokenId first = 1000; first < 2000; first += 100) Cache(*cache, Range(first, 16));
+  }
+  EXPECT_EQ(recent.MatchedTokens(kIn, Range(0, 16)), 0);
+  EXPECT_EQ(aware.MatchedTokens(kIn, Range(0, 16)), 16);
+}
+
+// Turns of one conversation are no reuse by many.
+TEST_F(BlockCacheTest, AConversationThatGoesOnIsNoMoreLikelyToThanOthers) {
+  BlockCache cache(6, &metrics_);
+  cache.AddNamespace(0);
+  Cache(cache, Range(0, 16));
+  Blocks blocks = cache.Share(kIn, Range(0, 16), 16);
+  blocks.push_back(cache.Allocate(kIn).value());
+  cache.Commit(kIn, Range(0, 32), absl::MakeSpan(blocks), false);
+  ReleaseAll(cache, blocks);
+  for (TokenId first = 1000; first < 1600; first += 100) Cache(cache, Range(first, 16));
+  EXPECT_EQ(cache.MatchedTokens(kIn, Range(0, 32)), 0);
+}
+
+TEST_F(BlockCacheTest, PinsAndExpiriesHoldWhateverTheOrder) {
+  Cache(cache_, Range(0, 32));
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(0, 32), true).value(), 32);
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(0, 32), true).value(), 32) << "once more changes nothing";
+  EXPECT_EQ(cache_.num_pinned(), 2);
+  EXPECT_EQ(cache_.num_available(), 6);
+  for (TokenId first = 1000; first < 3000; first += 100) Cache(cache_, Range(first, 16));
+  EXPECT_EQ(cache_.MatchedTokens(kIn, Range(0, 32)), 32);
+  Cache(cache_, Range(5000, 48));
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(5000, 48), true).status().code(),
+            absl::StatusCode::kResourceExhausted)
+      << "five of eight blocks";
+  cache_.SetExpiry(kIn, Range(0, 32), absl::FromUnixSeconds(10));
+  cache_.DropExpired(absl::FromUnixSeconds(20));
+  EXPECT_EQ(cache_.MatchedTokens(kIn, Range(0, 32)), 32) << "pinned";
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(0, 32), false).value(), 32);
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(0, 32), false).value(), 0);
+  cache_.DropExpired(absl::FromUnixSeconds(20));
+  EXPECT_EQ(cache_.MatchedTokens(kIn, Range(0, 32)), 0);
+  EXPECT_EQ(cache_.num_available(), 8);
+}
+
 }  // namespace
 }  // namespace reprise

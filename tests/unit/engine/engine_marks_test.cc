@@ -10,6 +10,7 @@ HarnessOptions SmallPool() {
   HarnessOptions options;
   options.num_blocks = 16;
   options.with_similarity = false;
+  options.engine.eviction.policy = EvictionPolicy::kLru;
   options.engine.max_disk_bytes = 2048;  // two segments' payload of the scripted runner is 512
   return options;
 }

@@ -363,6 +363,18 @@ TEST_F(RequestChecksTest, PoliciesAndModesMapByName) {
   }
 }
 
+TEST_F(RequestChecksTest, TheServersCachePolicyIsOfRequestsThatSetNone) {
+  model_.facts.cache_policy = CachePolicy::kReadOnly;
+  model_.facts.minimum_reuse_tokens = 128;
+  wire::GenerationSpec spec = TextSpec("hello");
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->cache_policy, CachePolicy::kReadOnly);
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->minimum_reuse_tokens, 128);
+  spec.mutable_cache()->set_policy(wire::CACHE_POLICY_USE);
+  spec.mutable_cache()->set_minimum_reuse_token_count(1);
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->cache_policy, CachePolicy::kUse);
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->minimum_reuse_tokens, 1);
+}
+
 TEST_F(RequestChecksTest, ConversationIsRenderedByTheTemplate) {
   wire::Prompt prompt;
   auto& messages = *prompt.mutable_conversation()->mutable_messages();

@@ -113,6 +113,8 @@ RequestSummary FullSummary() {
   s.device_tokens = 10;
   s.host_tokens = 20;
   s.disk_tokens = 30;
+  s.in_flight_tokens = 15;
+  s.split_tokens = 16;
   s.disk_bytes_read = 4096;
   s.retrieval_mode = "HYBRID";
   s.decision = "REUSED";
@@ -128,7 +130,7 @@ RequestSummary FullSummary() {
   for (absl::Duration* time :
        {&s.queue, &s.tokenize, &s.lookup, &s.load, &s.prefill, &s.time_to_first_token, &s.decode,
         &s.total, &s.predicted_load, &s.predicted_prefill, &s.actual_load,
-        &s.predicted_cold_prefill, &s.entry_age}) {
+        &s.predicted_cold_prefill, &s.entry_age, &s.shared_wait, &s.predicted_total}) {
     *time = absl::Milliseconds(milliseconds++);
   }
   return s;
@@ -155,6 +157,7 @@ void RecordEverything(Metrics& metrics) {
   metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
+  metrics.ShadowVerified(ShadowResult::kMismatch);
   metrics.Regret(absl::Milliseconds(500));
   metrics.LogLinesDropped(16);
 }
