@@ -127,9 +127,7 @@ absl::StatusOr<inference::v1::CountTokensResponse> Client::CountTokens(
 }
 
 absl::StatusOr<inference::v1::ExplainPromptResponse> Client::ExplainPrompt(
-    const inference::v1::Prompt& prompt) {
-  inference::v1::ExplainPromptRequest request;
-  *request.mutable_prompt() = prompt;
+    const inference::v1::ExplainPromptRequest& request) {
   inference::v1::ExplainPromptResponse response;
   const absl::Status status =
       ToAbsl(generation_->ExplainPrompt(NewContext().get(), request, &response));

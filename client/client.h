@@ -46,7 +46,7 @@ class Client {
   absl::StatusOr<inference::v1::CountTokensResponse> CountTokens(
       const inference::v1::Prompt& prompt);
   absl::StatusOr<inference::v1::ExplainPromptResponse> ExplainPrompt(
-      const inference::v1::Prompt& prompt);
+      const inference::v1::ExplainPromptRequest& request);
   absl::StatusOr<inference::v1::Model> GetModel();
   absl::StatusOr<admin::v1::GetCacheStatsResponse> GetCacheStats();
   absl::StatusOr<admin::v1::ListCacheEntriesResponse> ListCacheEntries(

@@ -4,7 +4,9 @@
 #include <iterator>
 #include <memory>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client/format.h"
 #include "client/generation_options.h"
 
@@ -17,10 +19,11 @@ using inference::v1::Generation;
 using inference::v1::GenerationSpec;
 using inference::v1::Prompt;
 
-// A prompt from the command line: plain text or, with --chat, one user turn.
+// A prompt from the command line: plain text, with --chat one user turn, or with --ids tokens.
 struct PromptOptions {
   std::string text;
   bool chat = false;
+  bool ids = false;
   std::string system;
 
   void AddTo(CLI::App& command) {
@@ -28,12 +31,15 @@ struct PromptOptions {
     CLI::Option* turn = command.add_flag(
         "--chat", chat, "wrap the prompt as a user turn of the model's chat format");
     command.add_option("--system", system, "system message, with --chat")->needs(turn);
+    command.add_flag("--ids", ids, "the prompt is token ids, separated by spaces or commas")
+        ->excludes(turn);
   }
 
-  Prompt ToPrompt() const {
+  absl::StatusOr<Prompt> ToPrompt() const {
     Prompt prompt;
     const std::string content =
         text == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {}) : text;
+    if (ids) return ParseIds(content);
     if (!chat) {
       prompt.set_text(content);
       return prompt;
@@ -41,6 +47,20 @@ struct PromptOptions {
     Conversation& conversation = *prompt.mutable_conversation();
     if (!system.empty()) AddMessage(conversation, inference::v1::CHAT_ROLE_SYSTEM, system);
     AddMessage(conversation, inference::v1::CHAT_ROLE_USER, content);
+    return prompt;
+  }
+
+  static absl::StatusOr<Prompt> ParseIds(absl::string_view content) {
+    Prompt prompt;
+    for (const absl::string_view word :
+         absl::StrSplit(content, absl::ByAnyChar(" ,\n\t"), absl::SkipEmpty())) {
+      int32_t id = 0;
+      if (!absl::SimpleAtoi(word, &id)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("prompt: \"", word, "\", expected a token id"));
+      }
+      prompt.mutable_token_ids()->add_ids(id);
+    }
     return prompt;
   }
 
@@ -133,7 +153,9 @@ void AddGenerateCommand(CLI::App& app, const GlobalOptions& globals, Command& ch
   command->callback([=, &globals, &chosen] {
     chosen = [=, &globals] {
       GenerationSpec spec = options->ToSpec();
-      *spec.mutable_prompt() = prompt->ToPrompt();
+      auto given = prompt->ToPrompt();
+      if (!given.ok()) return ReportFailure(given.status());
+      *spec.mutable_prompt() = *std::move(given);
       return RunGenerate(globals, spec);
     };
   });
@@ -154,10 +176,18 @@ void AddExplainCommand(CLI::App& app, const GlobalOptions& globals, Command& cho
   CLI::App* command =
       app.add_subcommand("explain", "Say what would be reused for a prompt, and why");
   auto prompt = std::make_shared<PromptOptions>();
+  auto context = std::make_shared<int32_t>(0);
   prompt->AddTo(*command);
+  command->add_option("--context", *context,
+                      "tokens shown on each side of where the prompts part (default 8)");
   command->callback([=, &globals, &chosen] {
     chosen = [=, &globals] {
-      return Show(globals, globals.Connect().ExplainPrompt(prompt->ToPrompt()), ExplanationText);
+      inference::v1::ExplainPromptRequest request;
+      auto given = prompt->ToPrompt();
+      if (!given.ok()) return ReportFailure(given.status());
+      *request.mutable_prompt() = *std::move(given);
+      request.set_context_token_count(*context);
+      return Show(globals, globals.Connect().ExplainPrompt(request), ExplanationText);
     };
   });
 }

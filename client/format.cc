@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
@@ -32,6 +33,16 @@ std::string SpeculationText(const inference::v1::Usage& usage) {
   if (usage.draft_token_count() == 0) return "";
   return absl::StrFormat(" (%d of %d drafted accepted)", usage.accepted_token_count(),
                          usage.draft_token_count());
+}
+
+// White space shows, so that a space too many can be seen.
+std::string Quoted(const std::string& text) {
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(text), "\"");
+}
+
+std::string SideText(bool has_token, const std::string& token, const std::string& after) {
+  if (!has_token) return "ends here";
+  return after.empty() ? Quoted(token) : absl::StrCat(Quoted(token), ", then ", Quoted(after));
 }
 
 double MebiBytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
@@ -73,9 +84,11 @@ std::string ExplanationText(const inference::v1::ExplainPromptResponse& explanat
       explanation.disk_token_count(), explanation.ideal_token_count(),
       EnumLabel(ReuseDecision_Name(explanation.decision()), "REUSE_DECISION_"),
       EnumLabel(ReuseReason_Name(explanation.reason()), "REUSE_REASON_"));
-  absl::StrAppendFormat(&text, "predicted       cold %.1f ms, warm %.1f ms\n",
-                        Milliseconds(explanation.predicted_cold_prefill()),
-                        Milliseconds(explanation.predicted_warm_prefill()));
+  absl::StrAppendFormat(
+      &text, "predicted       cold %.1f ms, warm %.1f ms: load %.1f ms (%.1f MiB in the store)\n",
+      Milliseconds(explanation.predicted_cold_prefill()),
+      Milliseconds(explanation.predicted_warm_prefill()),
+      Milliseconds(explanation.predicted_load()), MebiBytes(explanation.load_bytes()));
   if (explanation.miss_reason() != inference::v1::MISS_REASON_NONE) {
     absl::StrAppend(&text, "miss            ",
                     EnumLabel(MissReason_Name(explanation.miss_reason()), "MISS_REASON_"), "\n");
@@ -84,11 +97,14 @@ std::string ExplanationText(const inference::v1::ExplainPromptResponse& explanat
     absl::StrAppend(&text, "nearest cached  ", CandidateText(explanation.nearest()), "\n");
   }
   if (explanation.has_divergence()) {
-    const auto& divergence = explanation.divergence();
-    absl::StrAppendFormat(&text,
-                          "diverges        at token %d, after \"%s\": here \"%s\", cached \"%s\"\n",
-                          divergence.position(), divergence.context_before(),
-                          divergence.prompt_token_text(), divergence.cached_token_text());
+    const auto& d = explanation.divergence();
+    absl::StrAppendFormat(&text, "diverges        at token %d, after %s\n", d.position(),
+                          Quoted(d.context_before()));
+    absl::StrAppend(
+        &text, "  this prompt   ",
+        SideText(d.has_prompt_token_id(), d.prompt_token_text(), d.prompt_context_after()),
+        "\n  cached        ",
+        SideText(d.has_cached_token_id(), d.cached_token_text(), d.cached_context_after()), "\n");
   }
   return text;
 }

@@ -33,6 +33,19 @@ using config::v1::ServerConfig;
 
 constexpr int kIdentityVersion = 2;  // of the fields below
 
+RocksDbOptions ToStoreOptions(const config::v1::StoreConfig& config) {
+  RocksDbOptions options;
+  options.path = config.path();
+  options.write_bytes_per_second = config.write_bytes_per_second();
+  options.blob_file_bytes = config.write_buffer_bytes();
+  options.settle_when_listed = true;
+  options.max_disk_bytes = std::max<int64_t>(config.max_bytes(), 1);  // 0 is none at all
+  return options;
+}
+
+// A prompt's ids and vector, in the store and in the index beside it, which has two for a moment.
+constexpr int64_t kPromptBytes = 8192;
+
 EngineOptions ToEngineOptions(const ServerConfig& config) {
   EngineOptions options;
   options.max_queued_requests = config.engine().max_queued_requests();
@@ -51,6 +64,14 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   options.eviction.half_life_seconds =
       std::max(1.0, absl::ToDoubleSeconds(ToDuration(config.cache().eviction().half_life())));
   options.shadow_verify_percent = config.cache().shadow_verify_percent();
+  options.write_batch_bytes = WriteBufferBytes(ToStoreOptions(config.cache().store()));
+  options.store_codec =
+      static_cast<PayloadCodec>(std::max(0, int{config.cache().store().codec()} - 1));
+  options.kv_value_bytes = config.model().kv_dtype() == config::v1::DTYPE_FP32 ? 4 : 2;
+  options.write_selectively = config.cache().store().write_selectively();
+  // An eighth of the disk at most.
+  options.max_prompts =
+      std::clamp<int64_t>(options.max_disk_bytes / 8 / kPromptBytes, 1, options.max_prompts);
   options.flush_after_idle = ToDuration(config.cache().store().flush_after_idle());
   options.load_budget = ToDuration(config.cache().store().load_budget());
   options.retry_pause = ToDuration(config.cache().store().retry_pause());
@@ -122,11 +143,14 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   ASSIGN_OR_RETURN(BuiltRunner built, BuildRunner(config, model));
   parts.runner = std::move(built.runner);
   memory_.weight_bytes = parts.runner->weight_bytes();
+  // Rounded KV means something else.
+  const bool rounds = config.cache().store().codec() == config::v1::STORE_CODEC_INT8;
+  const std::string numerics = parts.runner->numerics_id() + (rounds ? "+int8-store" : "");
   parts.namespaces = ListNamespaces(config, [&](const auto& owner) {
-    return ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(), owner);
+    return ComputeIdentity(model, *text_.tokenizer, numerics, owner);
   });
   parts.identity = parts.namespaces[0].identity;
-  parts.meaning = ComputeIdentity(model, *text_.tokenizer, parts.runner->numerics_id(), {"", ""});
+  parts.meaning = ComputeIdentity(model, *text_.tokenizer, numerics, {"", ""});
   facts_ = {model.config.name,
             ArchitectureName(model.config.architecture),
             built.weight_dtype,
@@ -173,10 +197,7 @@ absl::Status BuiltServer::OpenStore(const config::v1::CacheConfig& cache, Engine
     if (event.error.empty()) return logger_->Info(event.name);
     logger_->Warning(event.name, {{"error", event.error}});
   };
-  RocksDbOptions options;
-  options.path = cache.store().path();
-  options.write_bytes_per_second = cache.store().write_bytes_per_second();
-  const StoreFactory open = [this, options] {
+  const StoreFactory open = [this, options = ToStoreOptions(cache.store())] {
     auto store = OpenRocksDbStore(options);
     if (!store.ok()) metrics_.StoreFailed(StoreFailure::kOpen);
     return store;
@@ -206,6 +227,13 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
   parts.embed = [encoder, pieces](const std::string& text) {
     return encoder.encode(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
   };
+  parts.embed_batch = [encoder, pieces](absl::Span<const std::string> texts) {
+    std::vector<std::vector<int32_t>> ids;
+    for (const std::string& text : texts) {
+      ids.push_back(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
+    }
+    return encoder.encode_batch(ids);
+  };
   if (parts.store == nullptr) {
     parts.vectors = CreateFaissIndex(encoder.dimensions);
     return absl::OkStatus();
@@ -227,17 +255,23 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
 void BuiltServer::MatchVectors(EngineParts& parts) {
   const std::vector<uint64_t> ids = parts.vectors->Ids();
   std::set<uint64_t> unknown(ids.begin(), ids.end());
+  int64_t added = 0;
   const absl::Status listed =
       parts.store->ForEachPrompt(parts.identity, [&](const PromptRecord& prompt) {
-        if (unknown.erase(prompt.id) > 0) return;
+        unknown.erase(prompt.id);
+        // After a crash an id may name another prompt than the index was saved with.
+        if (parts.vectors->Holds(prompt.id, prompt.embedding)) return;
         // A record whose vector does not fit is only not found by similarity.
-        parts.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
+        added += parts.vectors->Add(prompt.id, prompt.embedding).ok() ? 1 : 0;
       });
   if (!listed.ok()) {
     logger_->Warning("vector_index_not_rebuilt", {{"error", std::string(listed.message())}});
     return;
   }
   for (const uint64_t id : unknown) parts.vectors->Remove(id).IgnoreError();
+  if (added == 0 && unknown.empty()) return;
+  logger_->Info("vector_index_rebuilt",
+                {{"added", added}, {"removed", static_cast<int64_t>(unknown.size())}});
 }
 
 absl::Status BuiltServer::OpenStepTrace(const ServerConfig& config, EngineParts& parts) {
@@ -300,6 +334,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
     RETURN_IF_ERROR(OpenStore(config.cache(), parts));
     RETURN_IF_ERROR(OpenSimilarity(config, parts, options));
   }
+  if (options.store_codec == PayloadCodec::kInt8) options.exact = false;
   RETURN_IF_ERROR(OpenStepTrace(config, parts));
   parts.tokenizer = text_.tokenizer.get();
   parts.metrics = &metrics_;

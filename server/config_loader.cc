@@ -296,6 +296,8 @@ absl::Status CheckLimits(const config::v1::ServerConfig& c) {
         Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
         Limit{"cache.device_bytes", c.cache().device_bytes(), 1 << 20, kHuge},
         Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
+        Limit{"cache.store.write_buffer_bytes", c.cache().store().write_buffer_bytes(), 1 << 20,
+              1 << 30},
         Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
               kHuge},
         Limit{"cache.similarity.top_k", c.cache().similarity().top_k(), 1, 1000},
@@ -311,6 +313,16 @@ absl::Status CheckLimits(const config::v1::ServerConfig& c) {
 absl::Status CheckText(absl::string_view path, const std::string& text) {
   if (!text.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(path, ": empty"));
+}
+
+absl::Status CheckCodec(const config::v1::ServerConfig& c) {
+  if (c.cache().store().codec() != config::v1::STORE_CODEC_INT8) return absl::OkStatus();
+  if (c.model().exactness() != config::v1::EXACTNESS_BEST_EFFORT) {
+    return absl::InvalidArgumentError(
+        "cache.store.codec: INT8, which changes replies: it needs model.exactness: BEST_EFFORT");
+  }
+  if (c.model().kv_dtype() == config::v1::DTYPE_BF16) return absl::OkStatus();
+  return absl::InvalidArgumentError("cache.store.codec: INT8, which needs model.kv_dtype: BF16");
 }
 
 }  // namespace
@@ -364,6 +376,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
         absl::StrCat("model.kv_dtype: ", config::v1::Dtype_Name(kv_dtype).substr(sizeof("DTYPE")),
                      ", expected FP32, BF16 or FP16"));
   }
+  RETURN_IF_ERROR(CheckCodec(c));
   const auto& similarity = c.cache().similarity();
   if (c.cache().retrieval_mode() == config::v1::RETRIEVAL_MODE_SEMANTIC && !similarity.enabled()) {
     return absl::InvalidArgumentError(

@@ -72,6 +72,7 @@ void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
   to.set_in_flight_token_count(from.in_flight_tokens);
   to.set_split_token_count(from.split_tokens);
   SetDuration(from.predicted_total, to.mutable_predicted_total());
+  to.set_disk_codec(from.disk_codec);
 }
 
 void FillTimes(const GenerateResult& result, RequestSummary& out) {
@@ -89,6 +90,7 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.predicted_total = result.reuse.predicted_total;
   out.actual_load = result.reuse.actual_load;
   out.entry_age = result.reuse.entry_age;
+  out.regret = result.reuse.regret;
 }
 
 void FillCandidate(const Reuse& from, RequestSummary& out) {
@@ -100,11 +102,53 @@ void FillCandidate(const Reuse& from, RequestSummary& out) {
   out.candidate_common_tokens = from.candidate->common_tokens;
 }
 
+// For people: special tokens by their literals.
 std::string TextOf(absl::Span<const TokenId> ids, const Tokenizer& tokenizer) {
   IncrementalDetokenizer text(&tokenizer);
   std::string out;
-  for (const TokenId id : ids) out += text.Push(id);
+  for (const TokenId id : ids) {
+    if (!tokenizer.IsSpecial(id)) {
+      out += text.Push(id);
+      continue;
+    }
+    const absl::string_view literal = tokenizer.TokenBytes(id);
+    absl::StrAppend(&out, text.Finish(), literal);
+  }
   return out + text.Finish();
+}
+
+// The tokens of one prompt where it parts from another: its own at `at`, and those after it.
+struct PartingSide {
+  std::optional<TokenId> id;  // none: the prompt ends there
+  std::string text, after;
+};
+
+PartingSide SideOf(const std::vector<TokenId>& ids, size_t at, size_t context,
+                   const Tokenizer& tokenizer) {
+  PartingSide side;
+  if (at >= ids.size()) return side;
+  side.id = ids[at];
+  side.text = TextOf({ids[at]}, tokenizer);
+  side.after = TextOf(absl::MakeConstSpan(ids).subspan(at + 1, context), tokenizer);
+  return side;
+}
+
+void FillDivergence(const Explanation& explanation, const ExplainedPrompt& explained,
+                    const Tokenizer& tokenizer, wire::Divergence& out) {
+  const std::vector<TokenId>& ids = explained.prompt.ids;
+  const auto at = static_cast<size_t>(explanation.nearest->common_tokens);
+  const auto context = static_cast<size_t>(explained.context_tokens);
+  const size_t shown = std::min(at, context);
+  out.set_position(static_cast<int32_t>(at));
+  out.set_context_before(TextOf(absl::MakeConstSpan(ids).subspan(at - shown, shown), tokenizer));
+  const PartingSide here = SideOf(ids, at, context, tokenizer);
+  const PartingSide cached = SideOf(explanation.nearest_ids, at, context, tokenizer);
+  out.set_prompt_token_text(here.text);
+  out.set_prompt_context_after(here.after);
+  if (here.id) out.set_prompt_token_id(*here.id);
+  out.set_cached_token_text(cached.text);
+  out.set_cached_context_after(cached.after);
+  if (cached.id) out.set_cached_token_id(*cached.id);
 }
 
 }  // namespace
@@ -161,10 +205,10 @@ void FillSummary(const GenerateResult& result, RequestSummary& out) {
                           sizeof("MISS_REASON_") - 1);
 }
 
-void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prompt,
+void FillExplanation(const Explanation& explanation, const ExplainedPrompt& explained,
                      const ModelFacts& facts, wire::ExplainPromptResponse& out) {
-  constexpr int32_t kContextTokens = 8;
-  out.set_prompt_token_count(static_cast<int32_t>(prompt.ids.size()));
+  const std::vector<TokenId>& ids = explained.prompt.ids;
+  out.set_prompt_token_count(static_cast<int32_t>(ids.size()));
   out.set_host_token_count(explanation.host_tokens);
   out.set_disk_token_count(explanation.disk_tokens);
   out.set_ideal_token_count(explanation.ideal_tokens);
@@ -173,17 +217,14 @@ void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prom
   out.set_miss_reason(ToWire<wire::MissReason>(explanation.miss_reason));
   SetDuration(explanation.predicted_cold_prefill, out.mutable_predicted_cold_prefill());
   SetDuration(explanation.predicted_warm_prefill, out.mutable_predicted_warm_prefill());
+  SetDuration(explanation.predicted_load, out.mutable_predicted_load());
+  SetDuration(explanation.predicted_warm_prefill - explanation.predicted_load,
+              out.mutable_predicted_prefill());
+  out.set_load_bytes(explanation.load_bytes);
   if (!explanation.nearest) return;
   FillCandidate(*explanation.nearest, *out.mutable_nearest());
-  if (!explanation.nearest->first_divergent_position) return;
-  const int32_t at = *explanation.nearest->first_divergent_position;
-  const int32_t from = std::max(0, at - kContextTokens);
-  auto& divergence = *out.mutable_divergence();
-  divergence.set_position(at);
-  divergence.set_prompt_token_text(TextOf({prompt.ids[at]}, *facts.tokenizer));
-  divergence.set_cached_token_text(TextOf({explanation.nearest_ids[at]}, *facts.tokenizer));
-  divergence.set_context_before(
-      TextOf(absl::MakeConstSpan(prompt.ids).subspan(from, at - from), *facts.tokenizer));
+  if (ids == explanation.nearest_ids) return;
+  FillDivergence(explanation, explained, *facts.tokenizer, *out.mutable_divergence());
 }
 
 namespace {

@@ -16,7 +16,13 @@ void FillGeneration(const GenerateResult& result, const ModelFacts& facts,
                     inference::v1::Generation& out);
 // All but what only the call knows: ids, code and total.
 void FillSummary(const GenerateResult& result, RequestSummary& out);
-void FillExplanation(const Explanation& explanation, const TokenizedPrompt& prompt,
+
+// A prompt that was explained, and how many tokens to show beside where it parts from another.
+struct ExplainedPrompt {
+  const TokenizedPrompt& prompt;
+  int32_t context_tokens = 8;
+};
+void FillExplanation(const Explanation& explanation, const ExplainedPrompt& explained,
                      const ModelFacts& facts, inference::v1::ExplainPromptResponse& out);
 void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out);
 

@@ -6,9 +6,11 @@
 #include <memory>
 #include <mutex>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/text/load_text.h"
 #include "server/converters.h"
+#include "server/status_map.h"
 
 namespace reprise::server {
 namespace {
@@ -134,11 +136,18 @@ absl::Status GenerationHandlers::GetModel(const CallFacts& call,
 absl::Status GenerationHandlers::ExplainPrompt(const CallFacts& call,
                                                const inference::v1::ExplainPromptRequest& request,
                                                inference::v1::ExplainPromptResponse& response) {
+  constexpr int32_t kDefaultContext = 8, kMaxContext = 256;
+  const int32_t context = request.context_token_count();
+  if (context < 0 || context > kMaxContext) {
+    return FieldViolation("context_token_count",
+                          absl::StrCat(context, ", expected 0 to ", kMaxContext));
+  }
   ASSIGN_OR_RETURN(const TokenizedPrompt prompt, Tokenize(request.prompt(), facts_));
   const auto explanation =
       engine_->Explain({call.tenant, prompt.ids, prompt.text, call.deadline, call.is_cancelled});
   if (!explanation.ok()) return EndOf(call, explanation.status());
-  FillExplanation(*explanation, prompt, facts_, response);
+  FillExplanation(*explanation, {prompt, context > 0 ? context : kDefaultContext}, facts_,
+                  response);
   return absl::OkStatus();
 }
 

@@ -176,6 +176,7 @@ absl::StatusOr<TokenizedPrompt> TokenizeIds(const inference::v1::TokenIds& token
   for (const int32_t id : token_ids.ids()) {
     RETURN_IF_ERROR(CheckRange("prompt.token_ids", id, 0, facts.vocabulary_size - 1));
     prompt.ids.push_back(id);
+    if (facts.tokenizer->IsSpecial(id)) continue;  // of the template, not of what is said
     const absl::string_view bytes = facts.tokenizer->TokenBytes(id);
     prompt.text.append(bytes.data(), bytes.size());
   }

@@ -68,6 +68,10 @@ class Factory final : public grpc::experimental::ServerInterceptorFactoryInterfa
  public:
   Factory(const GrpcParts& parts, config::v1::Role role) : parts_(parts), role_(role) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* call) override {
+    // Where a caller streams, a message that is not there is the end of the stream.
+    const bool one_request = call->type() == ServerRpcInfo::Type::UNARY ||
+                             call->type() == ServerRpcInfo::Type::SERVER_STREAMING;
+    if (!one_request) return nullptr;
     return new UnreadableRequest(parts_, role_, call);  // gRPC owns it
   }
 

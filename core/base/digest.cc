@@ -100,15 +100,32 @@ Digest DigestBuilder::Finish() {
   return digest;
 }
 
-Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts) {
+struct ChecksumBuilder::Impl {
   struct Free {
     void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
   };
-  std::unique_ptr<XXH3_state_t, Free> state(XXH3_createState());
-  XXH3_128bits_reset(state.get());
-  for (ByteView part : parts) XXH3_128bits_update(state.get(), part.data(), part.size());
-  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  std::unique_ptr<XXH3_state_t, Free> state{XXH3_createState()};
+};
+
+ChecksumBuilder::ChecksumBuilder() : impl_(std::make_unique<Impl>()) {
+  XXH3_128bits_reset(impl_->state.get());
+}
+
+ChecksumBuilder::~ChecksumBuilder() = default;
+
+void ChecksumBuilder::Add(ByteView part) {
+  XXH3_128bits_update(impl_->state.get(), part.data(), part.size());
+}
+
+Checksum128 ChecksumBuilder::Finish() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(impl_->state.get());
   return {hash.low64, hash.high64};
+}
+
+Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts) {
+  ChecksumBuilder builder;
+  for (const ByteView part : parts) builder.Add(part);
+  return builder.Finish();
 }
 
 }  // namespace reprise

@@ -66,4 +66,20 @@ struct Checksum128 {
 // XXH3-128 of the views read one after the other.
 Checksum128 Xxh3Checksum(absl::Span<const ByteView> parts);
 
+// The same of views that are added one by one.
+class ChecksumBuilder {
+ public:
+  ChecksumBuilder();
+  ~ChecksumBuilder();
+  ChecksumBuilder(const ChecksumBuilder&) = delete;
+  ChecksumBuilder& operator=(const ChecksumBuilder&) = delete;
+
+  void Add(ByteView part);
+  Checksum128 Finish() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 }  // namespace reprise

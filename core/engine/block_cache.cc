@@ -70,6 +70,17 @@ void BlockCache::CountInUse(BlockId block, int32_t change) {
   TreeOf(block).cached_in_use += change;
 }
 
+std::vector<BlockId> BlockCache::ShareExact(NamespaceId in, absl::Span<const TokenId> ids) {
+  const PrefixIndex& index = trees_[in]->index;
+  std::vector<BlockId> blocks;
+  for (const PrefixIndex::Hit& hit : index.Find(ids).hits) {
+    if (index.ids(hit.node).size() != static_cast<size_t>(hit.tokens)) break;
+    blocks.push_back(static_cast<BlockId>(hit.value));
+    Hold(blocks.back());
+  }
+  return blocks;
+}
+
 void BlockCache::Hold(BlockId block) {
   if (cached_[block] && pool_.references(block) == 1) CountInUse(block, 1);
   pool_.AddReference(block);

@@ -51,6 +51,10 @@ class BlockCache {
   // caller; the last may be used in part and must then be copied before writing.
   std::vector<BlockId> Share(NamespaceId in, absl::Span<const TokenId> ids, int32_t tokens);
 
+  // As Share of all `ids`, up to the first block that is not cached or holds more than its
+  // part of them: whole blocks and, at the end, one that holds just the rest.
+  std::vector<BlockId> ShareExact(NamespaceId in, absl::Span<const TokenId> ids);
+
   // A private block for a sequence of the namespace; evicts when none is free, or when the
   // namespace holds all it may. kResourceExhausted when every block is in use.
   absl::StatusOr<BlockId> Allocate(NamespaceId in);

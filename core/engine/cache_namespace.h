@@ -17,6 +17,7 @@
 #include "core/engine/block_cache.h"
 #include "core/engine/disk_cache.h"
 #include "core/engine/prompt_directory.h"
+#include "core/engine/write_admission.h"
 #include "core/similarity/vector_index.h"
 
 namespace reprise {
@@ -43,6 +44,7 @@ struct CacheNamespace {
   const NamespaceSpec* spec;  // the engine's
   DiskCache disk;
   PromptDirectory prompts;
+  WriteAdmission write_admission;
   std::unique_ptr<VectorIndex> vectors;  // null: no similarity search
   int64_t pending_bytes = 0;             // of payload on its way to the store
 };

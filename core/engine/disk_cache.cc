@@ -1,20 +1,50 @@
 #include "core/engine/disk_cache.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace reprise {
 
 const DiskCache::Entry& DiskCache::EntryOf(PrefixIndex::NodeId node) const {
-  return entries_.at(index_.value(node));
+  return entries_[index_.value(node)];
+}
+
+DiskCache::Entry* DiskCache::Find(const SegmentKey& key) {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : &entries_[*found];
+}
+
+SegmentRecord DiskCache::RecordOf(const Entry& entry, const SegmentKey& parent,
+                                  int32_t start_position) const {
+  SegmentRecord record;
+  record.key = entry.key;
+  record.parent = parent;
+  record.identity = identity_;
+  record.start_position = start_position;
+  const absl::Span<const TokenId> ids = index_.ids(entry.node);
+  record.kind = ids.size() == kSegmentTokens ? SegmentKind::kFull : SegmentKind::kTail;
+  record.ids.assign(ids.begin(), ids.end());
+  record.payload_bytes = entry.payload_bytes;
+  record.stored_bytes = entry.stored_bytes;
+  record.codec = entry.codec;
+  record.created_unix_ms = entry.created_unix_ms;
+  record.last_used_unix_ms = entry.last_used_unix_ms;
+  record.hit_count = entry.hit_count;
+  record.pinned = entry.pinned;
+  record.expires_unix_ms = entry.expires_unix_ms;
+  return record;
 }
 
 DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
   const PrefixIndex::Match found = index_.Find(ids);
   Match match;
   match.tokens = found.tokens;
+  match.segments.reserve(found.hits.size());
+  const SegmentKey* parent = &identity_;
   for (const PrefixIndex::Hit& hit : found.hits) {
-    match.segments.push_back(EntryOf(hit.node).record);
+    const Entry& entry = EntryOf(hit.node);
+    const auto start = static_cast<int32_t>(match.segments.size()) * kSegmentTokens;
+    match.segments.push_back(RecordOf(entry, *parent, start));
+    parent = &entry.key;
   }
   return match;
 }
@@ -27,24 +57,41 @@ bool DiskCache::HoldsMoreThan(absl::Span<const TokenId> ids) const {
          static_cast<size_t>(last.tokens) < index_.ids(last.node).size();
 }
 
+void DiskCache::Reserve(size_t segments) {
+  entries_.reserve(segments);
+  by_key_.reserve(segments);
+  index_.Reserve(segments);
+}
+
 std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& record) {
   if (by_key_.contains(record.key)) return std::vector<SegmentKey>();
   PrefixIndex::NodeId parent = PrefixIndex::kRoot;
   if (record.start_position > 0) {
-    const auto found = by_key_.find(record.parent);
-    if (found == by_key_.end()) return std::nullopt;
-    parent = entries_.at(found->second).node;
+    const Entry* found = Find(record.parent);
+    if (found == nullptr) return std::nullopt;
+    parent = found->node;
   }
   std::vector<SegmentKey> superseded;
   const auto shorter = index_.FindShorterLeaf(parent, record.ids);
-  if (shorter) superseded.push_back(EntryOf(*shorter).record.key);
-  const uint64_t number = next_number_++;
+  if (shorter) superseded.push_back(EntryOf(*shorter).key);
+  const auto number = free_.empty() ? static_cast<Number>(entries_.size()) : free_.back();
   const auto inserted = index_.Insert(parent, record.ids, number);
   if (!inserted.inserted) return superseded;
-  entries_[number] = {record, inserted.node};
-  Rank(entries_[number]);
-  by_key_[record.key] = number;
-  payload_bytes_ += record.payload_bytes;
+  free_.empty() ? static_cast<void>(entries_.emplace_back()) : free_.pop_back();
+  Entry& entry = entries_[number];
+  entry.key = record.key;
+  entry.node = inserted.node;
+  entry.payload_bytes = record.payload_bytes;
+  entry.stored_bytes = record.stored_bytes;
+  entry.start_position = record.start_position;
+  entry.pinned = record.pinned;
+  entry.expires_unix_ms = record.expires_unix_ms;
+  entry.codec = record.codec;
+  entry.created_unix_ms = record.created_unix_ms;
+  entry.hit_count = record.hit_count;
+  Touch(entry, record.last_used_unix_ms);
+  by_key_.insert(number);
+  payload_bytes_ += record.stored_bytes;
   RestoreMarks(inserted.node);
   if (shorter) {
     marks_.Inherit(*shorter, inserted.node);
@@ -54,37 +101,36 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
   return superseded;
 }
 
-void DiskCache::Rank(const Entry& entry) {
-  constexpr double kTick = 1e-6;
-  const SegmentRecord& record = entry.record;
-  last_use_ = std::max(static_cast<double>(record.last_used_unix_ms) * 1e-3, last_use_ + kTick);
+// A use is ranked by its time, so that records may be added in any order.
+void DiskCache::Touch(Entry& entry, int64_t unix_ms) {
+  entry.last_used_unix_ms = unix_ms;
   EvictionFacts facts;
-  facts.tokens = static_cast<int32_t>(record.ids.size());
-  facts.depth = record.start_position;
-  facts.bytes = record.payload_bytes;
-  facts.last_used_seconds = last_use_;
-  facts.reuses = record.hit_count;
+  facts.tokens = static_cast<int32_t>(index_.ids(entry.node).size());
+  facts.depth = entry.start_position;
+  facts.bytes = entry.stored_bytes;
+  facts.last_used_seconds = static_cast<double>(unix_ms) * 1e-3;
+  facts.reuses = entry.hit_count;
   index_.Touch(entry.node, OrderOf(EvictionRank(facts, costs_, eviction_)));
 }
 
 // Takes the marks of a record that the store had.
 void DiskCache::RestoreMarks(PrefixIndex::NodeId node) {
-  const SegmentRecord& record = EntryOf(node).record;
-  if (record.pinned) marks_.Pin(node);
-  if (record.expires_unix_ms > 0) {
-    marks_.SetExpiryOfOne(node, absl::FromUnixMillis(record.expires_unix_ms));
+  const Entry& entry = EntryOf(node);
+  if (entry.pinned) marks_.Pin(node);
+  if (entry.expires_unix_ms > 0) {
+    marks_.SetExpiryOfOne(node, absl::FromUnixMillis(entry.expires_unix_ms));
   }
 }
 
-// Writes the marks of a node into its record, which is then to be saved.
+// Notes the marks of a node for its record, which is then to be saved.
 void DiskCache::KeepMarks(PrefixIndex::NodeId node) {
-  SegmentRecord& record = entries_.at(index_.value(node)).record;
+  Entry& entry = entries_[index_.value(node)];
   const absl::Time expiry = marks_.ExpiryOf(node);
   const int64_t expires_ms = expiry == absl::InfiniteFuture() ? 0 : absl::ToUnixMillis(expiry);
-  if (record.pinned == marks_.IsPinned(node) && record.expires_unix_ms == expires_ms) return;
-  record.pinned = marks_.IsPinned(node);
-  record.expires_unix_ms = expires_ms;
-  used_.insert(record.key);
+  if (entry.pinned == marks_.IsPinned(node) && entry.expires_unix_ms == expires_ms) return;
+  entry.pinned = marks_.IsPinned(node);
+  entry.expires_unix_ms = expires_ms;
+  used_.insert(entry.key);
 }
 
 int32_t DiskCache::SetPinned(absl::Span<const TokenId> ids, bool pinned) {
@@ -116,7 +162,7 @@ std::vector<SegmentKey> DiskCache::Purge(absl::Span<const TokenId> ids) {
   const PrefixIndex::Match found = index_.Find(ids);
   for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
     if (!index_.IsLeaf(hit->node)) break;
-    purged.push_back(EntryOf(hit->node).record.key);
+    purged.push_back(EntryOf(hit->node).key);
     Erase(hit->node);
   }
   return purged;
@@ -128,7 +174,7 @@ std::vector<SegmentKey> DiskCache::DropExpired(absl::Time now) {
     const auto expired = marks_.ExpiredLeaves(now, [](PrefixIndex::NodeId) { return false; });
     if (expired.empty()) return dropped;
     for (const PrefixIndex::NodeId leaf : expired) {
-      dropped.push_back(EntryOf(leaf).record.key);
+      dropped.push_back(EntryOf(leaf).key);
       Erase(leaf);
     }
   }
@@ -138,27 +184,27 @@ void DiskCache::Erase(PrefixIndex::NodeId node) {
   const auto value = index_.Remove(node);
   if (!value) return;
   marks_.Forget(node);
-  const auto entry = entries_.find(*value);
-  payload_bytes_ -= entry->second.record.payload_bytes;
-  by_key_.erase(entry->second.record.key);
-  entries_.erase(entry);
+  const auto number = static_cast<Number>(*value);
+  payload_bytes_ -= entries_[number].stored_bytes;
+  by_key_.erase(number);
+  free_.push_back(number);
 }
 
 std::vector<SegmentKey> DiskCache::Forget(const SegmentKey& key) {
   std::vector<SegmentKey> forgotten;
-  const auto found = by_key_.find(key);
-  if (found == by_key_.end()) return forgotten;
-  const PrefixIndex::NodeId top = entries_.at(found->second).node;
+  const Entry* found = Find(key);
+  if (found == nullptr) return forgotten;
+  const PrefixIndex::NodeId top = found->node;
   // Leaves first: what hangs below `top` cannot be reached without it.
   while (index_.Contains(top)) {
     const auto below = [&](uint64_t value) {
-      PrefixIndex::NodeId at = entries_.at(value).node;
+      PrefixIndex::NodeId at = entries_[value].node;
       while (at != PrefixIndex::kRoot && at != top) at = index_.parent(at);
       return at == top;
     };
     const auto leaves = index_.OldestLeaves(index_.size(), below);
     for (const PrefixIndex::NodeId leaf : leaves) {
-      forgotten.push_back(EntryOf(leaf).record.key);
+      forgotten.push_back(EntryOf(leaf).key);
       Erase(leaf);
     }
   }
@@ -167,12 +213,10 @@ std::vector<SegmentKey> DiskCache::Forget(const SegmentKey& key) {
 
 void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms) {
   for (const SegmentRecord& segment : segments) {
-    const auto found = by_key_.find(segment.key);
-    if (found == by_key_.end()) continue;
-    Entry& entry = entries_.at(found->second);
-    entry.record.last_used_unix_ms = now_unix_ms;
-    ++entry.record.hit_count;
-    Rank(entry);
+    Entry* entry = Find(segment.key);
+    if (entry == nullptr) continue;
+    ++entry->hit_count;
+    Touch(*entry, now_unix_ms);
     used_.insert(segment.key);
   }
 }
@@ -180,22 +224,18 @@ void DiskCache::Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix
 std::vector<SegmentRecord> DiskCache::TakeUsed() {
   std::vector<SegmentRecord> used;
   for (const SegmentKey& key : used_) {
-    const auto found = by_key_.find(key);
-    if (found != by_key_.end()) used.push_back(entries_.at(found->second).record);
+    const Entry* entry = Find(key);
+    if (entry == nullptr) continue;
+    SegmentRecord record;
+    record.key = entry->key;
+    record.last_used_unix_ms = entry->last_used_unix_ms;
+    record.hit_count = entry->hit_count;
+    record.pinned = entry->pinned;
+    record.expires_unix_ms = entry->expires_unix_ms;
+    used.push_back(std::move(record));
   }
   used_.clear();
   return used;
-}
-
-void DiskCache::OrderByLastUse() {
-  std::vector<const Entry*> oldest_first;
-  for (const auto& [number, entry] : entries_) oldest_first.push_back(&entry);
-  std::sort(oldest_first.begin(), oldest_first.end(), [](const Entry* a, const Entry* b) {
-    return std::tie(a->record.last_used_unix_ms, a->node) <
-           std::tie(b->record.last_used_unix_ms, b->node);
-  });
-  last_use_ = 0;
-  for (const Entry* entry : oldest_first) Rank(*entry);
 }
 
 std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
@@ -221,12 +261,10 @@ std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) con
 std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
   std::vector<SegmentKey> evicted;
   while (payload_bytes_ > max_bytes) {
-    const auto unpinned = [this](uint64_t value) {
-      return !marks_.IsPinned(entries_.at(value).node);
-    };
+    const auto unpinned = [this](uint64_t value) { return !marks_.IsPinned(entries_[value].node); };
     const auto leaves = index_.OldestLeaves(1, unpinned);
     if (leaves.empty()) break;
-    evicted.push_back(EntryOf(leaves[0]).record.key);
+    evicted.push_back(EntryOf(leaves[0]).key);
     Erase(leaves[0]);
   }
   return evicted;

@@ -1,6 +1,7 @@
 // DiskCache: what the store holds of this namespace, as an index in memory, and
 // what is on its way there.
 //
+// Memory     about 420 bytes a segment: the entry, and what PrefixIndex takes.
 // Threading  not thread-safe; the engine thread owns it. The store itself is
 //            called by the store worker.
 #pragma once
@@ -11,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "core/kv/entry_marks.h"
@@ -25,6 +25,8 @@ class DiskCache {
  public:
   explicit DiskCache(const Digest& identity, const EvictionOptions& eviction = {})
       : identity_(identity), eviction_(eviction) {}
+  DiskCache(const DiskCache&) = delete;
+  DiskCache& operator=(const DiskCache&) = delete;
 
   // For the ranks of what is used from now on.
   void SetCosts(const EvictionCosts& costs) { costs_ = costs; }
@@ -41,9 +43,12 @@ class DiskCache {
   // Whether an entry here begins with `ids` and goes on.
   bool HoldsMoreThan(absl::Span<const TokenId> ids) const;
 
-  // Adds a record that is durable; records of tails it supersedes are returned
-  // by key, to be deleted. A record without its parent is refused (nullopt): it
-  // cannot be reached.
+  // Room for so many segments in all, so that they need not move while they are added.
+  void Reserve(size_t segments);
+
+  // Adds a record that is durable, as used when it says it was; records of tails it supersedes are
+  // returned by key, to be deleted. A record without its parent is refused (nullopt): it cannot be
+  // reached.
   std::optional<std::vector<SegmentKey>> Add(const SegmentRecord& record);
 
   // Forgets a segment, and with it everything that can only be reached through it.
@@ -53,12 +58,8 @@ class DiskCache {
   // Marks the segments as used at `now_unix_ms`.
   void Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms);
 
-  // The records that were touched since the last call, as they are now.
+  // What UpdateUsage needs of the segments that were touched since the last call.
   std::vector<SegmentRecord> TakeUsed();
-
-  // Ranks all segments by what their records say of their uses, as after adding them in
-  // another order.
-  void OrderByLastUse();
 
   // Records of the segments of `ids` that are neither stored nor being written.
   std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;
@@ -72,10 +73,9 @@ class DiskCache {
   // them, pinned or not; the keys, to be deleted.
   std::vector<SegmentKey> Purge(absl::Span<const TokenId> ids);
 
-  // To list entries: leaves of the tree, what was asked of them, and a node's record.
+  // To list entries: leaves of the tree, and what was asked of them.
   const PrefixIndex& index() const { return index_; }
   const EntryMarks& marks() const { return marks_; }
-  const SegmentRecord& RecordOf(PrefixIndex::NodeId node) const { return EntryOf(node).record; }
 
   // Forgets what expired by `now`; the keys, to be deleted.
   std::vector<SegmentKey> DropExpired(absl::Time now);
@@ -87,33 +87,68 @@ class DiskCache {
   // `max_bytes` of payload stay; they are forgotten here.
   std::vector<SegmentKey> EvictPast(int64_t max_bytes);
 
-  int64_t payload_bytes() const { return payload_bytes_; }
+  int64_t payload_bytes() const { return payload_bytes_; }  // as it lies on disk
   int64_t cached_tokens() const { return index_.total_tokens(); }
   size_t size() const { return by_key_.size(); }
 
  private:
+  // Of a record what the index does not know: ids and parent are those of its node.
   struct Entry {
-    SegmentRecord record;
+    SegmentKey key{};
     PrefixIndex::NodeId node = 0;
+    int64_t payload_bytes = 0;
+    int64_t stored_bytes = 0;
+    int32_t start_position = 0;
+    PayloadCodec codec = PayloadCodec::kRaw;
+    bool pinned = false;
+    int64_t expires_unix_ms = 0;
+    int64_t created_unix_ms = 0;
+    int64_t last_used_unix_ms = 0;
+    int64_t hit_count = 0;
+  };
+  using Number = uint32_t;  // of an entry: its place in entries_
+
+  // The set of entries by key holds numbers alone.
+  struct KeyOf {
+    const std::vector<Entry>* entries;
+    const SegmentKey& operator()(Number number) const { return (*entries)[number].key; }
+    const SegmentKey& operator()(const SegmentKey& key) const { return key; }
+  };
+  struct HashKey : KeyOf {
+    using is_transparent = void;
+    template <typename T>
+    size_t operator()(const T& entry) const {
+      return SegmentKeyHash()(KeyOf::operator()(entry));
+    }
+  };
+  struct EqualKeys : KeyOf {
+    using is_transparent = void;
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return KeyOf::operator()(a) == KeyOf::operator()(b);
+    }
   };
 
   void Erase(PrefixIndex::NodeId node);
-  void Rank(const Entry& entry);
+  void Touch(Entry& entry, int64_t unix_ms);
   void RestoreMarks(PrefixIndex::NodeId node);
   void KeepMarks(PrefixIndex::NodeId node);
   const Entry& EntryOf(PrefixIndex::NodeId node) const;
+  SegmentRecord RecordOf(const Entry& entry, const SegmentKey& parent,
+                         int32_t start_position) const;
+  Entry* Find(const SegmentKey& key);
 
   Digest identity_;
   PrefixIndex index_{kSegmentTokens};  // values number the entries
   EntryMarks marks_{&index_};
-  absl::flat_hash_map<uint64_t, Entry> entries_;
-  absl::flat_hash_map<SegmentKey, uint64_t> by_key_;
+  std::vector<Entry> entries_;
+  std::vector<Number> free_;  // places in entries_ to be used again
+  absl::flat_hash_set<Number, HashKey, EqualKeys> by_key_{0, HashKey{{&entries_}},
+                                                          EqualKeys{{&entries_}}};
   absl::flat_hash_set<SegmentKey> writing_;
   absl::flat_hash_set<SegmentKey> used_;  // since TakeUsed
-  uint64_t next_number_ = 1;
   EvictionOptions eviction_;
   EvictionCosts costs_;
-  double last_use_ = 0;  // of uses in one moment the later counts as later
   int64_t payload_bytes_ = 0;
 };
 

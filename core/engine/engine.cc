@@ -18,6 +18,9 @@ constexpr std::chrono::milliseconds kIdleWait{100};
 // How late a caller of Explain that gives up is noticed.
 constexpr std::chrono::milliseconds kExplainPoll{5};
 
+// Among which the deepest of equally near ones is chosen.
+constexpr int kExplainNeighbors = 8;
+
 absl::Status CheckParts(const EngineParts& parts) {
   if (parts.runner != nullptr && parts.tokenizer != nullptr && parts.metrics != nullptr &&
       parts.clock != nullptr) {
@@ -69,12 +72,16 @@ absl::Status EngineImpl::Start() {
   disk_costs_ = eviction;
   ForEachNamespace([&](CacheNamespace& in) { in.disk.SetCosts(disk_costs_); });
   reader_ = std::make_unique<WorkerThread>();
-  writer_ = std::make_unique<WorkerThread>();
+  writer_ = std::make_unique<WorkerThread>(WorkerPriority::kLow);
   embedder_ = std::make_unique<WorkerThread>();
   if (parts_.store != nullptr) {
-    StoreListing listing = ListStore();
+    int64_t bytes = 0;
+    StoreListing listing = ListStore([&](const SegmentRecord& record) {
+      bytes += record.stored_bytes;
+      AddToDisk(record);
+    });
     const absl::Status listed = listing.status;
-    Adopt(std::move(listing));  // what could be read counts even then
+    Adopt(std::move(listing), bytes);  // what could be read counts even then
     if (!listed.ok()) {
       StoreFailed(StoreFailure::kList, listed);
       SwitchStoreOff(listed);
@@ -169,14 +176,15 @@ bool EngineImpl::TakeTasks(bool wait) {
 
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && shadows_.empty() && copies_.empty() && writes_.empty() &&
-         writing_segments_ == 0 && embeddings_.empty() && !embedding_now_ &&
-         (!vectors_changed_ || vectors_not_saved_) && !saving_vectors_ && !retrying_store_;
+         writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() && !embedding_now_ &&
+         adding_vectors_ == 0 && (!VectorsToSave(/*all=*/false) || vectors_not_saved_) &&
+         !saving_vectors_ && !retrying_store_;
 }
 
 void EngineImpl::Loop() {
   const auto has_work = [this] {
-    return !running_.empty() || !copies_.empty() || NextAdmitted().has_value() ||
-           (!shadows_.empty() && !HasSequences());
+    return !running_.empty() || !copies_.empty() || MayWriteDeferred() ||
+           NextAdmitted().has_value() || (!shadows_.empty() && !HasSequences());
   };
   while (TakeTasks(/*wait=*/!has_work())) {
     CheckEnded();
@@ -192,13 +200,15 @@ void EngineImpl::Loop() {
       Step();
       ResumeSharers();
       CopyOneSegment();
+      if (DecodingLeavesRoom()) RunQueuedEmbeddings();
     } else {
       while (!copies_.empty()) CopyOneSegment();
-      RunQueuedEmbedding();
+      if (MayWriteDeferred()) WriteDeferred();
+      RunQueuedEmbeddings();
       if (!HasSequences()) StepShadow();
       if (Now() - last_activity_ >= options_.flush_after_idle) {
         FlushWrites();
-        SaveVectors();
+        SaveVectors(/*all=*/false);
       }
     }
     PublishState();
@@ -292,7 +302,8 @@ std::future<Explanation> EngineImpl::StartExplain(const std::shared_ptr<ExplainJ
     CacheNamespace* in = &Open(*SpecOf(job->request.tenant));
     embedder_->Post([this, job, in] {
       if (job->dead) return;
-      FindNearest(*in, job->request.prompt_text,
+      const int wanted = std::max(options_.semantic_top_k, kExplainNeighbors);
+      FindNearest({in, wanted}, job->request.prompt_text,
                   [this, job, in](const absl::StatusOr<Nearest>& nearest) {
                     if (!job->dead)
                       job->explained.set_value(ExplainNow(*in, job->request, nearest));
@@ -359,9 +370,13 @@ void EngineImpl::Drain(absl::Duration limit) {
   }
   const auto flushed = std::make_shared<std::promise<void>>();
   Post([this, flushed] {
+    while (NumDeferred() > 0) {
+      WriteDeferred();
+      while (!copies_.empty()) CopyOneSegment();
+    }
     while (!copies_.empty()) CopyOneSegment();
     FlushWrites();
-    SaveVectors();
+    SaveVectors(/*all=*/true);
     writer_->Post([this, flushed] { Post([flushed] { flushed->set_value(); }); });
   });
   flushed->get_future().get();

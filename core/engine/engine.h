@@ -51,8 +51,17 @@ struct EngineOptions {
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
   int semantic_top_k = 1;           // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;  // SEMANTIC: a candidate counts only as a whole
-  // Live payload of all identities; others' go first, then leaves by `eviction`.
+  // Live payload of all identities; others' go first, then leaves by `eviction`. The store's
+  // own limit, KvStore::PayloadLimit, counts too.
   int64_t max_disk_bytes = int64_t{8} << 30;
+  int64_t write_batch_bytes = int64_t{16} << 20;  // payload that becomes durable together
+  // Whether only what is used a second time is written at once and the rest when the engine
+  // has been idle for flush_after_idle, and nothing that would not be loaded.
+  bool write_selectively = false;
+  // How segments may lie in the store: compressed while they load faster then, by what was
+  // measured. kInt8 changes replies: `exact` must be false.
+  PayloadCodec store_codec = PayloadCodec::kRaw;
+  int kv_value_bytes = 2;  // of one value in a block
   // Payload bytes on their way to the store, in memory until it has them: two seconds
   // of writing at the store's default cap. What comes on top is not written.
   int64_t max_pending_write_bytes = int64_t{512} << 20;
@@ -76,6 +85,10 @@ struct EngineOptions {
 // Text to unit vector; called on the embedding thread only.
 using EmbedFunction = std::function<absl::StatusOr<std::vector<float>>(const std::string& text)>;
 
+// The same of several texts at once, in their order; called on the embedding thread only.
+using EmbedBatchFunction =
+    std::function<absl::StatusOr<std::vector<std::vector<float>>>(absl::Span<const std::string>)>;
+
 // What an operator should know of, as a log line says it.
 struct EngineEvent {
   std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved",
@@ -91,6 +104,7 @@ struct EngineParts {
   std::unique_ptr<KvStore> store;                    // null: the disk tier is off
   std::unique_ptr<VectorIndex> vectors;              // null: no similarity search
   EmbedFunction embed;                               // null: no similarity search
+  EmbedBatchFunction embed_batch;                    // null: one text after another
   std::function<void(const EngineEvent&)> on_event;  // on the engine thread; null: nobody asks
   std::function<void(const StepTrace&)> on_step;     // on the engine thread, which it must not hold
                                                      // up; null: no trace
@@ -123,8 +137,10 @@ struct Explanation {
   ReuseReason reason = ReuseReason::kNone;
   absl::Duration predicted_cold_prefill;
   absl::Duration predicted_warm_prefill;  // load included
-  std::optional<Candidate> nearest;       // by sentence embedding
-  std::vector<TokenId> nearest_ids;       // that prompt's ids
+  absl::Duration predicted_load;
+  int64_t load_bytes = 0;            // payload in the store behind what memory holds
+  std::optional<Candidate> nearest;  // by sentence embedding; of equally near ones the deepest
+  std::vector<TokenId> nearest_ids;  // that prompt's ids
 };
 
 struct CacheStats {

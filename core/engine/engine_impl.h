@@ -17,6 +17,7 @@
 #include "core/engine/admission.h"
 #include "core/engine/block_cache.h"
 #include "core/engine/cache_namespace.h"
+#include "core/engine/compression.h"
 #include "core/engine/cost_model.h"
 #include "core/engine/engine.h"
 #include "core/engine/scheduler.h"
@@ -62,7 +63,8 @@ class EngineImpl final : public Engine {
     absl::Status status;
     absl::Duration elapsed;
     int64_t bytes = 0;
-    bool given_up = false;  // it stalled: its request went on without it
+    PayloadCodec codec = PayloadCodec::kRaw;  // the one that loses most
+    bool given_up = false;                    // it stalled: its request went on without it
   };
 
   // An explanation that waits for the embedding thread; `dead`: nobody waits for it.
@@ -77,6 +79,7 @@ class EngineImpl final : public Engine {
     std::vector<float> embedding;
     std::vector<Neighbor> neighbors;
     bool evicted = false;  // there were nearer ones whose KV is gone
+    int wanted = 0;        // of neighbors
   };
   // A prompt that was reused and is computed again to be compared.
   struct Shadow {
@@ -100,7 +103,6 @@ class EngineImpl final : public Engine {
 
   // What the store holds of the namespaces.
   struct NamespaceListing {
-    std::vector<SegmentRecord> segments;  // parents before children
     std::vector<PromptRecord> prompts;
   };
   struct StoreListing {
@@ -136,6 +138,7 @@ class EngineImpl final : public Engine {
   absl::Status CheckQuota(const NamespaceSpec& spec, int32_t needed_blocks) const;
   int32_t QuotaBlocks(const NamespaceSpec& spec) const;
   CacheNamespace& Open(size_t spec);
+  CacheNamespace& NamespaceOf(const Digest& identity);
   void ForEachNamespace(absl::FunctionRef<void(CacheNamespace&)> visit) const;
   CacheNamespace* Largest(absl::FunctionRef<int64_t(const CacheNamespace&)> size) const;
   static int32_t MostBlocks(const Sequence& sequence);
@@ -230,22 +233,31 @@ class EngineImpl final : public Engine {
   static int64_t PayloadBytes(const std::vector<SegmentRecord>& segments);
 
   // engine_similarity.cc: the vector index.
-  absl::StatusOr<std::vector<float>> RunEmbed(const CacheNamespace& in, const std::string& text);
-  void FindNearest(CacheNamespace& in, const std::string& text, const NearestTask& done);
+  // Where to look for the prompts nearest to one, and how many are wanted.
+  struct NearestQuery {
+    CacheNamespace* in = nullptr;
+    int wanted = 0;
+  };
+  absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
+  void FindNearest(NearestQuery query, const std::string& text, const NearestTask& done);
   void SearchNearest(CacheNamespace& in, Nearest nearest, const NearestTask& done);
   void Embed(const SequencePtr& sequence);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
   void KnownCandidate(Sequence& sequence);
   static bool IsIndexed(const CacheNamespace& in, const std::vector<TokenId>& ids);
   void QueueEmbedding(const Sequence& sequence);
-  void RunQueuedEmbedding();
+  void RunQueuedEmbeddings();
+  bool DecodingLeavesRoom() const;
+  std::vector<std::vector<float>> RunEmbedBatch(absl::Span<const std::string> texts);
   void AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
                  const std::vector<float>& embedding);
+  void AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding);
   std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in,
                                              const std::vector<Neighbor>& neighbors);
   void ForgetOldPrompts();
   void DeletePromptFromStore(const CacheNamespace& in, uint64_t id);
-  void SaveVectors();
+  bool VectorsToSave(bool all) const;
+  void SaveVectors(bool all);
 
   // engine_schedule.cc: what a step is made of, and what it teaches.
   int32_t PendingNow(const Sequence& sequence) const;
@@ -282,25 +294,36 @@ class EngineImpl final : public Engine {
 
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
+  // Why a segment is not written now; without a reason it is when the engine is idle.
+  struct NotNow {
+    std::optional<WriteSkip> skip;
+  };
+  int64_t PayloadBytes(size_t tokens) const;
+  std::optional<NotNow> WhyNotNow(CacheNamespace& in, const SegmentRecord& record, bool idle);
   void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
-                     absl::Span<const BlockId> blocks);
+                     absl::Span<const BlockId> blocks, bool idle);
+  void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
+  size_t NumDeferred() const;
+  bool MayWriteDeferred() const;
+  void WriteDeferred();
   bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
   void EndWrite(const SegmentRecord& record);
   void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);
   void CopyOneSegment();
+  PayloadCodec CodecNow() const;
   void FlushWrites();
   void SaveUsage();
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
-  void EvictFromStore();
-  void EvictOtherIdentities();
+  void EvictFromStore(int64_t more = 0);
+  void EvictOtherIdentities(int64_t limit);
   void DeleteFromStore(std::vector<SegmentKey> keys);
   void Tell(std::string event, const absl::Status& status = absl::OkStatus());
   void StoreFailed(StoreFailure failure, const absl::Status& status);
   void SwitchStoreOff(const absl::Status& status);
   void RetryStore();
-  StoreListing ListStore();
-  void Adopt(StoreListing&& listing);
+  StoreListing ListStore(const std::function<void(SegmentRecord)>& visit);
+  void Adopt(StoreListing&& listing, int64_t own_bytes);
 
   const EngineOptions options_;
   EngineParts parts_;
@@ -323,6 +346,7 @@ class EngineImpl final : public Engine {
   BlockCache blocks_;
   std::vector<absl::Time> made_;  // by block: when its KV was computed, a loaded one's too
   CostModel costs_;
+  CompressionRates compression_;    // the latest
   EvictionCosts disk_costs_;        // of segments, for their ranks
   int steps_beside_decode_ = 0;     // in a row, with prompt rows
   std::deque<SequencePtr> queued_;  // not taken up yet, or preempted
@@ -364,7 +388,9 @@ class EngineImpl final : public Engine {
   };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  bool vectors_changed_ = false;
+  absl::Duration embed_beside_from_;  // while others decode: not before
+  int64_t adding_vectors_ = 0;        // on their way into the index
+  int64_t vector_changes_ = 0;        // since the index was saved
   bool saving_vectors_ = false;
   bool vectors_not_saved_ = false;  // the last attempt failed
 

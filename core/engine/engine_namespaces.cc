@@ -40,6 +40,15 @@ CacheNamespace& EngineImpl::Open(size_t spec) {
   return *in;
 }
 
+// Of an identity that is configured.
+CacheNamespace& EngineImpl::NamespaceOf(const Digest& identity) {
+  const auto known = by_identity_.find(identity);
+  if (known != by_identity_.end()) return *known->second;
+  size_t spec = 0;
+  while (parts_.namespaces[spec].identity != identity) ++spec;
+  return Open(spec);
+}
+
 void EngineImpl::ForEachNamespace(absl::FunctionRef<void(CacheNamespace&)> visit) const {
   for (const auto& in : namespaces_) {
     if (in != nullptr) visit(*in);

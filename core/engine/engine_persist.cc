@@ -5,8 +5,11 @@
 namespace reprise {
 namespace {
 
-constexpr int64_t kWriteBatchBytes = int64_t{16} << 20;
+// Below the store's limit, once it is reached, so that files are freed seldom and many at once.
+constexpr int64_t kFreedShare = 64;
+
 constexpr int kFailuresToSwitchOff = 3;
+constexpr int64_t kLargeLoad = int64_t{1} << 30;  // whose time is that of its bytes
 
 }  // namespace
 
@@ -15,37 +18,50 @@ void EngineImpl::Keep(Sequence& sequence) {
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
   CacheNamespace& in = *sequence.cache;
   blocks_.Commit(in.id, ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
-  if (StoreOn()) QueueSegments(in, ids, sequence.blocks);
+  if (StoreOn()) QueueSegments(in, ids, sequence.blocks, /*idle=*/false);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
 
-void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
-                               absl::Span<const BlockId> blocks) {
-  const int64_t now = absl::ToUnixMillis(parts_.clock->Now());
-  for (SegmentRecord& record : in.disk.Missing(ids)) {
-    const size_t first = record.start_position / kBlockTokens;
-    const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
-    record.payload_bytes = static_cast<int64_t>(count) * parts_.runner->block_bytes();
-    if (pending_bytes_ + record.payload_bytes > options_.max_pending_write_bytes) {
-      parts_.metrics->StoreFailed(StoreFailure::kWriteQueueFull);
-      return;
-    }
-    if (!MakeRoomToWrite(in, record.payload_bytes)) {
-      parts_.metrics->SegmentOverQuota(in.spec->name);
-      return;
-    }
-    pending_bytes_ += record.payload_bytes;
-    in.pending_bytes += record.payload_bytes;
-    record.created_unix_ms = record.last_used_unix_ms = now;
-    PendingCopy copy;
-    for (const BlockId block : blocks.subspan(first, count)) {
-      blocks_.Hold(block);
-      copy.blocks.push_back(block);
-    }
-    in.disk.BeginWrite(record.key);
-    copy.record = std::move(record);
-    copies_.push_back(std::move(copy));
+int64_t EngineImpl::PayloadBytes(size_t tokens) const {
+  return BlocksFor(static_cast<int32_t>(tokens)) * parts_.runner->block_bytes();
+}
+
+// What keeps a segment, and with it those behind it, from being written now.
+std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(CacheNamespace& in,
+                                                        const SegmentRecord& record, bool idle) {
+  const int64_t bytes = PayloadBytes(record.ids.size());
+  if (options_.write_selectively && !idle) {
+    const auto tokens = static_cast<int32_t>(record.ids.size());
+    const auto decision =
+        in.write_admission.Decide(record.key, costs_.PredictPrefill(tokens, record.start_position),
+                                  costs_.PredictLoad(bytes));
+    if (decision == WriteAdmission::Decision::kNever) return NotNow{WriteSkip::kNoBenefit};
+    if (decision == WriteAdmission::Decision::kWhenIdle) return NotNow{};
   }
+  const bool full = pending_bytes_ + bytes > options_.max_pending_write_bytes;
+  return full ? std::optional(NotNow{WriteSkip::kQueueFull}) : std::nullopt;
+}
+
+// With `idle`, first uses are written too.
+void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
+                               absl::Span<const BlockId> blocks, bool idle) {
+  std::optional<NotNow> not_now;  // of one segment and all behind it
+  for (SegmentRecord& record : in.disk.Missing(ids)) {
+    if (!not_now) not_now = WhyNotNow(in, record, idle);
+    if (!not_now) {
+      if (!MakeRoomToWrite(in, PayloadBytes(record.ids.size()))) {
+        return parts_.metrics->SegmentOverQuota(in.spec->name);
+      }
+      QueueSegment(in, std::move(record), blocks);
+    } else if (not_now->skip) {
+      parts_.metrics->SegmentSkipped(*not_now->skip, PayloadBytes(record.ids.size()));
+    } else {
+      WhyNotNow(in, record, idle);  // seen once
+    }
+  }
+  if (!not_now || not_now->skip) return;
+  if (in.write_admission.Defer({ids.begin(), ids.end()})) return;
+  parts_.metrics->SegmentSkipped(WriteSkip::kQueueFull, 0);
 }
 
 // Within the namespace's quota; its own entries give way in the order of its DiskCache. What
@@ -59,6 +75,55 @@ bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes) {
   std::vector<SegmentKey> keys = in.disk.EvictPast(room);
   DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
   return in.disk.payload_bytes() <= room;
+}
+
+void EngineImpl::QueueSegment(CacheNamespace& in, SegmentRecord&& record,
+                              absl::Span<const BlockId> blocks) {
+  record.payload_bytes = PayloadBytes(record.ids.size());
+  pending_bytes_ += record.payload_bytes;
+  in.pending_bytes += record.payload_bytes;
+  record.created_unix_ms = record.last_used_unix_ms = absl::ToUnixMillis(parts_.clock->Now());
+  PendingCopy copy;
+  const size_t first = record.start_position / kBlockTokens;
+  const auto count = static_cast<size_t>(BlocksFor(static_cast<int32_t>(record.ids.size())));
+  for (const BlockId block : blocks.subspan(first, count)) {
+    blocks_.Hold(block);
+    copy.blocks.push_back(block);
+  }
+  in.disk.BeginWrite(record.key);
+  copy.record = std::move(record);
+  copies_.push_back(std::move(copy));
+}
+
+// First uses that wait, of all namespaces.
+size_t EngineImpl::NumDeferred() const {
+  size_t deferred = 0;
+  ForEachNamespace(
+      [&](const CacheNamespace& in) { deferred += in.write_admission.num_deferred(); });
+  return deferred;
+}
+
+// Whether first uses may be written now: nothing else was to be done for a while, and what
+// was taken before is on its way.
+bool EngineImpl::MayWriteDeferred() const {
+  return NumDeferred() > 0 && !HasSequences() && pending_bytes_ < options_.write_batch_bytes &&
+         Now() - last_activity_ >= options_.flush_after_idle;
+}
+
+// The oldest first use of the namespace with most, as far as its KV is still there.
+void EngineImpl::WriteDeferred() {
+  CacheNamespace* in = Largest([](const CacheNamespace& each) {
+    return static_cast<int64_t>(each.write_admission.num_deferred());
+  });
+  if (in == nullptr) return;
+  const auto ids = in->write_admission.TakeDeferred();
+  if (!ids || !StoreOn()) return;
+  const std::vector<BlockId> blocks = blocks_.ShareExact(in->id, *ids);
+  const size_t there = std::min(ids->size(), blocks.size() * kBlockTokens);
+  QueueSegments(*in, absl::MakeConstSpan(*ids).first(there), blocks, /*idle=*/true);
+  for (const BlockId block : blocks) blocks_.Release(block);
+  if (there == ids->size()) return;
+  parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids->size() - there));
 }
 
 // One segment a turn, so that copying never holds up a step for long.
@@ -82,7 +147,7 @@ void EngineImpl::CopyOneSegment() {
   writes_bytes_ += copy.record.payload_bytes;
   write.record = std::move(copy.record);
   writes_.push_back(std::move(write));
-  if (writes_bytes_ >= kWriteBatchBytes) FlushWrites();
+  if (writes_bytes_ >= options_.write_batch_bytes) FlushWrites();
 }
 
 // Of a segment on its way to the store: it is there now, or will never be.
@@ -115,27 +180,46 @@ void EngineImpl::FlushWrites() {
   writes_.clear();
   writes_bytes_ = 0;
   writing_segments_ += static_cast<int64_t>(batch->size());
-  writer_->Post([this, batch] {
+  writer_->Post([this, batch, codec = CodecNow(), rates = compression_]() mutable {
+    for (SegmentWrite& write : *batch) {
+      Compress(codec, options_.kv_value_bytes, *parts_.clock, write, rates);
+    }
     absl::Status status = parts_.store->WriteSegments(*batch);
     std::vector<SegmentRecord> records;
     for (SegmentWrite& write : *batch) records.push_back(std::move(write.record));
-    Post([this, records = std::move(records), status = std::move(status)] {
+    Post([this, rates, records = std::move(records), status = std::move(status)] {
+      compression_ = rates;
       WritesDone(records, status);
     });
   });
 }
 
+PayloadCodec EngineImpl::CodecNow() const {
+  const absl::Duration raw = costs_.PredictLoad(kLargeLoad) - costs_.PredictLoad(1);
+  const double bytes_per_second = static_cast<double>(kLargeLoad) / absl::ToDoubleSeconds(raw);
+  return PaysToCompress(bytes_per_second, compression_) ? options_.store_codec : PayloadCodec::kRaw;
+}
+
 void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status) {
   writing_segments_ -= static_cast<int64_t>(records.size());
   for (const SegmentRecord& record : records) EndWrite(record);
-  if (!status.ok()) {
-    StoreFailed(StoreFailure::kWrite, status);
-    return;
+  if (absl::IsResourceExhausted(status)) {
+    int64_t refused = 0;
+    for (const SegmentRecord& record : records) {
+      refused += record.payload_bytes;
+      parts_.metrics->SegmentSkipped(WriteSkip::kNoRoom, record.payload_bytes);
+    }
+    return EvictFromStore(refused);
   }
+  if (!status.ok()) return StoreFailed(StoreFailure::kWrite, status);
   store_failures_ = 0;
   int64_t bytes = 0;
   for (const SegmentRecord& record : records) {
-    bytes += record.payload_bytes;
+    bytes += record.stored_bytes;
+    if (record.codec != PayloadCodec::kRaw) {
+      parts_.metrics->SegmentCompressed(PayloadCodecName(record.codec),
+                                        record.payload_bytes - record.stored_bytes);
+    }
     AddToDisk(record);
   }
   durable_segments_ += static_cast<int64_t>(records.size());
@@ -145,16 +229,22 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
 
 // Indexes a durable record; it, or what it supersedes, goes when nothing can reach it.
 void EngineImpl::AddToDisk(const SegmentRecord& record) {
-  DiskCache& disk = by_identity_.at(record.identity)->disk;
-  DeleteFromStore(disk.Add(record).value_or(std::vector<SegmentKey>{record.key}));
+  std::optional<std::vector<SegmentKey>> superseded = NamespaceOf(record.identity).disk.Add(record);
+  if (!superseded) return DeleteFromStore({record.key});
+  DeleteFromStore(*std::move(superseded));
 }
 
-// The namespace that holds most gives way, a sixteenth of what it has at a time.
-void EngineImpl::EvictFromStore() {
-  EvictOtherIdentities();
+// The namespace that holds most gives way, a sixteenth of what it has at a time. `more` is
+// payload that did not fit: as much goes even below the limit.
+void EngineImpl::EvictFromStore(int64_t more) {
+  const int64_t payload = DiskPayloadBytes() + other_bytes_;
+  int64_t limit = std::min({options_.max_disk_bytes, parts_.store->PayloadLimit(), payload - more});
+  if (payload <= limit) return;
+  if (limit < options_.max_disk_bytes) limit -= limit / kFreedShare;
+  EvictOtherIdentities(limit);
   absl::flat_hash_set<const CacheNamespace*> spent;  // only pinned segments are left
   while (true) {
-    const int64_t excess = DiskPayloadBytes() + other_bytes_ - options_.max_disk_bytes;
+    const int64_t excess = DiskPayloadBytes() + other_bytes_ - limit;
     if (excess <= 0) return;
     CacheNamespace* in = Largest([&](const CacheNamespace& each) {
       return spent.contains(&each) ? 0 : each.disk.payload_bytes();
@@ -176,8 +266,8 @@ void EngineImpl::DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes) {
 }
 
 // What identities left that no namespace has is of no use any more, so it gives way first.
-void EngineImpl::EvictOtherIdentities() {
-  const int64_t room = std::max<int64_t>(options_.max_disk_bytes - DiskPayloadBytes(), 0);
+void EngineImpl::EvictOtherIdentities(int64_t limit) {
+  const int64_t room = std::max<int64_t>(limit - DiskPayloadBytes(), 0);
   if (other_bytes_ <= room) return;
   const int64_t before = other_bytes_;
   other_bytes_ = room;
@@ -230,8 +320,10 @@ void EngineImpl::RetryStore() {
   if (!off || waits) return;
   retrying_store_ = true;
   writer_->Post([this] {
-    auto listing = std::make_shared<StoreListing>(ListStore());
-    Post([this, listing] {
+    auto records = std::make_shared<std::vector<SegmentRecord>>();
+    auto listing = std::make_shared<StoreListing>(
+        ListStore([&](SegmentRecord record) { records->push_back(std::move(record)); }));
+    Post([this, listing, records] {
       retrying_store_ = false;
       retry_store_at_ = Now() + options_.retry_pause;
       if (!listing->status.ok()) return StoreFailed(StoreFailure::kList, listing->status);
@@ -240,39 +332,42 @@ void EngineImpl::RetryStore() {
       const StoreStats& stats = listing->stats;
       parts_.metrics->SetStoreGauges(
           {true, stats.segment_count, stats.payload_bytes, stats.disk_bytes, stats.buffer_bytes});
-      Adopt(std::move(*listing));
+      int64_t bytes = 0;
+      for (const SegmentRecord& record : *records) {
+        bytes += record.stored_bytes;
+        AddToDisk(record);
+      }
+      Adopt(std::move(*listing), bytes);
       Tell("store_switched_on");
     });
   });
 }
 
-EngineImpl::StoreListing EngineImpl::ListStore() {
+EngineImpl::StoreListing EngineImpl::ListStore(const std::function<void(SegmentRecord)>& visit) {
   StoreListing listing;
-  listing.stats = parts_.store->Stats();
   for (const NamespaceSpec& spec : parts_.namespaces) {
+    listing.status = parts_.store->ForEachSegment(spec.identity, visit);
+    if (!listing.status.ok()) break;
+  }
+  listing.stats = parts_.store->Stats();
+  for (size_t spec = 0; spec < parts_.namespaces.size() && listing.status.ok(); ++spec) {
     NamespaceListing& in = listing.namespaces.emplace_back();
-    listing.status = parts_.store->ForEachSegment(
-        spec.identity, [&](SegmentRecord record) { in.segments.push_back(std::move(record)); });
-    if (!listing.status.ok()) return listing;
-    listing.status = parts_.store->ForEachPrompt(
-        spec.identity, [&](PromptRecord prompt) { in.prompts.push_back(std::move(prompt)); });
-    if (!listing.status.ok()) return listing;
+    const Digest& identity = parts_.namespaces[spec].identity;
+    listing.status = parts_.store->ForEachPrompt(identity, [&](PromptRecord prompt) {
+      if (spec == 0) prompt.embedding = {};  // its index is filled elsewhere
+      in.prompts.push_back(std::move(prompt));
+    });
   }
   return listing;
 }
 
-void EngineImpl::Adopt(StoreListing&& listing) {
-  other_bytes_ = listing.stats.payload_bytes;
+// `own_bytes` is payload of the namespaces, of what the store had.
+void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
+  other_bytes_ = listing.stats.payload_bytes - own_bytes;
   for (size_t spec = 0; spec < listing.namespaces.size(); ++spec) {
-    NamespaceListing& listed = listing.namespaces[spec];
-    if (listed.segments.empty() && listed.prompts.empty()) continue;
+    if (listing.namespaces[spec].prompts.empty()) continue;
     CacheNamespace& in = Open(spec);
-    for (const SegmentRecord& record : listed.segments) {
-      other_bytes_ -= record.payload_bytes;
-      AddToDisk(record);
-    }
-    in.disk.OrderByLastUse();
-    for (PromptRecord& prompt : listed.prompts) {
+    for (PromptRecord& prompt : listing.namespaces[spec].prompts) {
       // The first namespace's index was filled before; a vector that does not fit is only not
       // found.
       if (spec > 0 && in.vectors != nullptr && !in.vectors->Contains(prompt.id)) {

@@ -204,6 +204,7 @@ EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> recor
     load.bytes += record.payload_bytes;
     parts_.metrics->SegmentRead(record.payload_bytes, Now() - before);
     load.payloads.push_back(std::move(payload));
+    load.codec = std::max(load.codec, record.codec);
   }
   load.elapsed = Now() - start;
   return load;
@@ -266,6 +267,7 @@ void EngineImpl::FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, 
     const auto prefix = absl::MakeConstSpan(prompt).subspan(0, record.start_position);
     if (!PlaceSegment(in.id, prefix, record, load.payloads[i])) break;
   }
+  if (load.bytes > 0) sequence->result.reuse.disk_codec = PayloadCodecName(load.codec);
   EndLoad(sequence, plan, load.bytes, load.elapsed);
 }
 
@@ -369,6 +371,8 @@ Explanation EngineImpl::ExplainNow(CacheNamespace& in, const ExplainRequest& req
   if (nearest.ok()) {
     probe.embedding = nearest->embedding;
     probe.neighbors = nearest->neighbors;
+    const auto top_k = static_cast<size_t>(options_.semantic_top_k);
+    if (probe.neighbors.size() > top_k) probe.neighbors.resize(top_k);
     probe.nearest_evicted = nearest->evicted;
   }
   DiskCache::Match disk;
@@ -386,10 +390,13 @@ Explanation EngineImpl::ExplainNow(CacheNamespace& in, const ExplainRequest& req
   explanation.reason = plan.reason;
   explanation.predicted_cold_prefill = plan.predicted_cold_prefill;
   explanation.predicted_warm_prefill = plan.predicted_total;
-  if (!nearest.ok() || nearest->neighbors.empty()) return explanation;
-  const Neighbor& first = nearest->neighbors.front();
-  explanation.nearest = in.prompts.Compare(first, request.prompt);
-  if (explanation.nearest) explanation.nearest_ids = *in.prompts.Find(first.id);
+  explanation.predicted_load = plan.predicted_load;
+  explanation.load_bytes = snapshot.load_bytes;
+  if (!nearest.ok()) return explanation;
+  explanation.nearest = in.prompts.Nearest(nearest->neighbors, request.prompt);
+  if (explanation.nearest) {
+    explanation.nearest_ids = *in.prompts.Find(explanation.nearest->prompt_id);
+  }
   return explanation;
 }
 

@@ -6,13 +6,15 @@ namespace reprise {
 namespace {
 
 constexpr size_t kMaxPendingEmbeddings = 1024;  // prompts; the oldest gives way
+constexpr size_t kEmbeddingBatch = 8;           // of one forward pass; a look-up waits for it
+// Beside decoding, the encoder rests so many times as long as it worked.
+constexpr int kRestAfterEmbedding = 20;
+constexpr int64_t kMaxUnsaved = 4096;  // vectors; a start adds them in a moment
 
 }  // namespace
 
 // On the embedding thread, as all that searches the index, which takes time.
-absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const CacheNamespace& in,
-                                                        const std::string& text) {
-  if (!SimilarityOn(in)) return absl::UnavailableError("similarity search is off");
+absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text) {
   const absl::Duration start = Now();
   auto embedding = parts_.embed(text);
   if (embedding.ok()) {
@@ -24,16 +26,19 @@ absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const CacheNamespace& in
 }
 
 // On the embedding thread; `done` runs on the engine's.
-void EngineImpl::FindNearest(CacheNamespace& in, const std::string& text, const NearestTask& done) {
-  auto embedding = RunEmbed(in, text);
-  if (embedding.ok()) return SearchNearest(in, {*std::move(embedding), {}}, done);
+void EngineImpl::FindNearest(NearestQuery query, const std::string& text, const NearestTask& done) {
+  auto embedding =
+      SimilarityOn(*query.in) ? RunEmbed(text) : absl::UnavailableError("similarity search is off");
+  if (embedding.ok()) {
+    return SearchNearest(*query.in, {*std::move(embedding), {}, false, query.wanted}, done);
+  }
   Post([done, status = embedding.status()] { done(status); });
 }
 
 // Again and again until no neighbour is a prompt whose KV is gone, so that such a
 // one never takes the place of one that can be reused.
 void EngineImpl::SearchNearest(CacheNamespace& in, Nearest nearest, const NearestTask& done) {
-  auto found = in.vectors->Search(nearest.embedding, options_.semantic_top_k);
+  auto found = in.vectors->Search(nearest.embedding, nearest.wanted);
   nearest.neighbors = found.ok() ? *std::move(found) : std::vector<Neighbor>();
   Post([this, done, in = &in, nearest = std::move(nearest)]() mutable {
     std::vector<uint64_t> evicted = ForgetEvictedPrompts(*in, nearest.neighbors);
@@ -62,7 +67,7 @@ void EngineImpl::Embed(const SequencePtr& sequence) {
     LookUp(sequence);
   };
   embedder_->Post([this, sequence, done] {
-    FindNearest(*sequence->cache, sequence->request.prompt_text, done);
+    FindNearest({sequence->cache, options_.semantic_top_k}, sequence->request.prompt_text, done);
   });
 }
 
@@ -120,27 +125,71 @@ void EngineImpl::QueueEmbedding(const Sequence& sequence) {
     AddPrompt(in, sequence.request.prompt, *sequence.embedding);
     return;
   }
-  if (embeddings_.size() >= kMaxPendingEmbeddings) embeddings_.pop_front();
+  if (embeddings_.size() >= kMaxPendingEmbeddings) {
+    embeddings_.pop_front();
+    parts_.metrics->EmbeddingDropped();
+  }
   embeddings_.push_back({&in, sequence.request.prompt, sequence.request.prompt_text});
 }
 
-// While nothing else runs: an embedding must not slow a reply down.
-void EngineImpl::RunQueuedEmbedding() {
-  // A prompt that was queued twice is embedded once.
-  while (!embeddings_.empty() && IsIndexed(*embeddings_.front().in, embeddings_.front().ids)) {
+// Beside others an embedding takes from a core that decodes: only while none waits for its first
+// token, and no more than a share of the time.
+bool EngineImpl::DecodingLeavesRoom() const {
+  if (embeddings_.empty() || embedding_now_ || Now() < embed_beside_from_) return false;
+  if (!queued_.empty() || !waiting_.empty()) return false;
+  return std::all_of(running_.begin(), running_.end(),
+                     [](const SequencePtr& sequence) { return sequence->decoding(); });
+}
+
+// Several at once while nothing else runs, one beside others.
+void EngineImpl::RunQueuedEmbeddings() {
+  if (embedding_now_) return;
+  const size_t most = running_.empty() ? kEmbeddingBatch : 1;
+  std::vector<PendingEmbedding> batch;
+  while (!embeddings_.empty() && batch.size() < most) {
+    PendingEmbedding next = std::move(embeddings_.front());
     embeddings_.pop_front();
+    // A prompt that was queued twice is embedded once.
+    const bool twice = std::any_of(batch.begin(), batch.end(), [&](const auto& other) {
+      return other.in == next.in && other.ids == next.ids;
+    });
+    if (!twice && !IsIndexed(*next.in, next.ids)) batch.push_back(std::move(next));
   }
-  if (embeddings_.empty() || embedding_now_) return;
+  if (batch.empty()) return;
   embedding_now_ = true;
-  PendingEmbedding next = std::move(embeddings_.front());
-  embeddings_.pop_front();
-  embedder_->Post([this, next = std::move(next)] {
-    auto embedding = RunEmbed(*next.in, next.text);
-    Post([this, in = next.in, ids = next.ids, embedding = std::move(embedding)] {
+  embedder_->Post([this, batch = std::move(batch)] {
+    const absl::Duration start = Now();
+    std::vector<std::string> texts;
+    for (const PendingEmbedding& pending : batch) texts.push_back(pending.text);
+    auto vectors = RunEmbedBatch(texts);
+    Post([this, batch, vectors = std::move(vectors), took = Now() - start] {
       embedding_now_ = false;
-      if (embedding.ok()) AddPrompt(*in, ids, *embedding);
+      embed_beside_from_ = Now() + took * kRestAfterEmbedding;
+      for (size_t i = 0; i < batch.size(); ++i) {
+        if (!vectors[i].empty()) AddPrompt(*batch[i].in, batch[i].ids, vectors[i]);
+      }
     });
   });
+}
+
+// On the embedding thread; by text, empty where it failed.
+std::vector<std::vector<float>> EngineImpl::RunEmbedBatch(absl::Span<const std::string> texts) {
+  std::vector<std::vector<float>> vectors(texts.size());
+  const absl::Duration start = Now();
+  if (parts_.embed_batch != nullptr && texts.size() > 1) {
+    auto all = parts_.embed_batch(texts);
+    if (all.ok() && all->size() == texts.size()) {
+      const absl::Duration each = (Now() - start) / static_cast<int64_t>(texts.size());
+      for (size_t i = 0; i < texts.size(); ++i) parts_.metrics->EmbeddingFinished(each);
+      return *std::move(all);
+    }
+  }
+  // One by one, also when a batch failed: one bad text takes no other along.
+  for (size_t i = 0; i < texts.size(); ++i) {
+    auto embedding = RunEmbed(texts[i]);
+    if (embedding.ok()) vectors[i] = *std::move(embedding);
+  }
+  return vectors;
 }
 
 // A new prompt, or a known one whose vector was lost.
@@ -148,8 +197,8 @@ void EngineImpl::AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
                            const std::vector<float>& embedding) {
   const auto known = in.prompts.IdOf(ids);
   const auto id = known ? known : in.prompts.Add(ids);
-  if (!id || !in.vectors->Add(*id, embedding).ok()) return;
-  vectors_changed_ = true;
+  if (!id) return;
+  AddVector(in, *id, embedding);
   ForgetOldPrompts();
   if (!StoreOn()) return;
   PromptRecord prompt{*id, in.spec->identity, ids, embedding,
@@ -158,6 +207,18 @@ void EngineImpl::AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
     absl::Status status = parts_.store->WritePrompt(prompt);
     if (status.ok()) return;
     Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kWrite, status); });
+  });
+}
+
+// On the embedding thread, in turn with searches, which it may have to wait for.
+void EngineImpl::AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding) {
+  ++adding_vectors_;
+  embedder_->Post([this, id, embedding, in = &in] {
+    const bool added = in->vectors->Add(id, embedding).ok();
+    Post([this, added] {
+      --adding_vectors_;
+      if (added) ++vector_changes_;
+    });
   });
 }
 
@@ -178,7 +239,7 @@ std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(CacheNamespace& in,
       DeletePromptFromStore(in, neighbor.id);
     }
     evicted.push_back(neighbor.id);
-    vectors_changed_ = true;
+    ++vector_changes_;
   }
   return evicted;
 }
@@ -199,7 +260,9 @@ void EngineImpl::ForgetOldPrompts() {
     --prompts;
     tokens -= before - in.prompts.total_tokens();
     // Left behind, it is found and not known.
-    if (in.vectors != nullptr) in.vectors->Remove(id).IgnoreError();
+    if (in.vectors != nullptr) {
+      embedder_->Post([id, in = &in] { in->vectors->Remove(id).IgnoreError(); });
+    }
     DeletePromptFromStore(in, id);
   }
 }
@@ -213,10 +276,18 @@ void EngineImpl::DeletePromptFromStore(const CacheNamespace& in, uint64_t id) {
   });
 }
 
-void EngineImpl::SaveVectors() {
-  if (saving_vectors_ || !(vectors_changed_ || vectors_not_saved_)) return;
+// A large index is saved once a tenth of it is new: a start takes what is missing from the
+// store, which costs less than writing all of it for each prompt.
+bool EngineImpl::VectorsToSave(bool all) const {
+  if (vector_changes_ == 0) return false;
+  return all ||
+         vector_changes_ >= std::min<int64_t>(namespaces_[0]->vectors->size() / 10, kMaxUnsaved);
+}
+
+void EngineImpl::SaveVectors(bool all) {
+  if (saving_vectors_ || !(VectorsToSave(all) || vectors_not_saved_)) return;
   if (vectors_not_saved_ && Now() < retry_vectors_at_) return;
-  vectors_changed_ = false;
+  vector_changes_ = 0;
   if (options_.vector_index_path.empty()) return;
   saving_vectors_ = true;
   writer_->Post([this] {

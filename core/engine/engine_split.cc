@@ -140,6 +140,11 @@ void EngineImpl::PassLoaded(Sequence& sequence) {
   if (loaded > 0) {
     const absl::Time made = made_[sequence.blocks[(sequence.computed - 1) / kBlockTokens]];
     reuse.entry_age = std::max(parts_.clock->Now() - made, absl::ZeroDuration());
+    PayloadCodec codec = PayloadCodec::kRaw;  // the one that loses most
+    for (size_t i = split.loaded; i < split.segments.size(); ++i) {
+      codec = std::max(codec, split.segments[i].codec);
+    }
+    reuse.disk_codec = PayloadCodecName(codec);
   } else {
     DropSplit(reuse,
               split.frontier.failed() ? ReuseReason::kLoadFailed : ReuseReason::kSlowerToLoad);

@@ -153,7 +153,7 @@ void EngineImpl::FillAccount(Sequence& sequence) {
   timings.decode = sequence.last_token - sequence.first_token;
   const absl::Duration spent = timings.load + timings.prefill;
   if (spent > sequence.predicted_alternative) {
-    parts_.metrics->Regret(spent - sequence.predicted_alternative);
+    result.reuse.regret = spent - sequence.predicted_alternative;
   }
 }
 

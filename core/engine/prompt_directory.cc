@@ -62,4 +62,19 @@ std::optional<Candidate> PromptDirectory::Compare(const Neighbor& neighbor,
   return candidate;
 }
 
+std::optional<Candidate> PromptDirectory::Nearest(absl::Span<const Neighbor> neighbors,
+                                                  absl::Span<const TokenId> ids) const {
+  constexpr float kAsNear = 1e-4f;  // what rounding makes of equal texts
+  std::optional<Candidate> nearest;
+  float best = 0;
+  for (const Neighbor& neighbor : neighbors) {
+    const auto candidate = Compare(neighbor, ids);
+    if (!candidate) continue;
+    if (!nearest) best = candidate->similarity;
+    if (candidate->similarity < best - kAsNear) break;
+    if (!nearest || candidate->common_tokens > nearest->common_tokens) nearest = candidate;
+  }
+  return nearest;
+}
+
 }  // namespace reprise

@@ -38,6 +38,12 @@ class PromptDirectory {
   // How the neighbour relates to `ids`; nullopt when its prompt is unknown.
   std::optional<Candidate> Compare(const Neighbor& neighbor, absl::Span<const TokenId> ids) const;
 
+  // The nearest of `neighbors`, which come most similar first; of those that are as near, the one
+  // that shares most tokens with `ids`: an embedding does not tell long prompts apart that part
+  // late. Nullopt when no prompt of them is known.
+  std::optional<Candidate> Nearest(absl::Span<const Neighbor> neighbors,
+                                   absl::Span<const TokenId> ids) const;
+
   size_t size() const { return prompts_.size(); }
   int64_t total_tokens() const { return total_tokens_; }
 

@@ -150,8 +150,10 @@ struct Reuse {
   absl::Duration predicted_total;         // load and prefill; less than their sum in a split
   absl::Duration actual_load;             // whole load, overlapped part included
   absl::Duration entry_age;               // since the deepest reused KV was computed; 0: none was
+  absl::Duration regret;                  // lost against what was predicted to be slower
   int64_t disk_bytes_read = 0;
-  bool exact = true;  // false: the numerics probe failed and the operator allowed it
+  std::string disk_codec;  // PayloadCodecName of what was loaded; empty: nothing was
+  bool exact = true;       // false: the numerics probe failed and the operator allowed it
 };
 
 struct TokenChunk {

@@ -1,8 +1,29 @@
 #include "core/engine/worker_thread.h"
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 namespace reprise {
 
-WorkerThread::WorkerThread() : thread_([this] { Run(); }) {}
+namespace {
+
+constexpr int kLowestPriority = 19;
+
+// On Linux a nice value is a thread's own.
+void LowerPriority() {
+#ifdef __linux__
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kLowestPriority);
+#endif
+}
+
+}  // namespace
+
+WorkerThread::WorkerThread(WorkerPriority priority)
+    : thread_([this, priority] {
+        if (priority == WorkerPriority::kLow) LowerPriority();
+        Run();
+      }) {}
 
 WorkerThread::~WorkerThread() {
   {

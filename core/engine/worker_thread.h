@@ -12,9 +12,12 @@
 
 namespace reprise {
 
+// kLow: gets processor time that others leave, where the system has such a thing.
+enum class WorkerPriority { kNormal, kLow };
+
 class WorkerThread {
  public:
-  WorkerThread();
+  explicit WorkerThread(WorkerPriority priority = WorkerPriority::kNormal);
   ~WorkerThread();
   WorkerThread(const WorkerThread&) = delete;
   WorkerThread& operator=(const WorkerThread&) = delete;

@@ -8,6 +8,8 @@
 // Children of a node are ordered by their ids, so the child that shares the
 // longest beginning with the query is a neighbour of the query's place.
 //
+// Memory     of a node: 48 bytes, 4 of each id it could hold, 32 where it has siblings, and
+//            22 as a leaf once something was evicted.
 // Threading  not thread-safe; the engine thread owns it.
 // Source     radix tree over token spans: Zheng et al. 2023, arXiv 2312.07104.
 #pragma once
@@ -41,6 +43,9 @@ class PrefixIndex {
 
   explicit PrefixIndex(int32_t node_tokens);
   ~PrefixIndex();
+
+  // Room for so many nodes in all, so that they need not move while they are added.
+  void Reserve(size_t nodes);
 
   // The longest prefix of `ids` in the tree; does not change recency.
   Match Find(absl::Span<const TokenId> ids) const;

@@ -55,22 +55,31 @@ class Encoder {
       weight_bytes_ += weight.numel() * weight.element_size();
     }
     // A pass over a short text finds every missing or misshapen tensor.
-    const auto probe = Encode({101, 102});
-    return probe.status();
+    return Encode({{101, 102}}).status();
   }
 
   int hidden() const { return static_cast<int>(config_.hidden); }
   int positions() const { return static_cast<int>(config_.positions); }
   int64_t weight_bytes() const { return weight_bytes_; }
 
-  absl::StatusOr<std::vector<float>> Encode(const std::vector<int32_t>& ids) const {
+  // Unit vectors of texts of at least one WordPiece each.
+  absl::StatusOr<std::vector<std::vector<float>>> Encode(
+      absl::Span<const std::vector<int32_t>> texts) const {
     try {
       const c10::InferenceMode guard;
-      const Tensor input = torch::tensor(ids, torch::kInt64);
-      const Tensor pooled = torch::nn::functional::normalize(
-          Forward(input).mean(0), torch::nn::functional::NormalizeFuncOptions().dim(0));
-      const float* data = pooled.data_ptr<float>();
-      return std::vector<float>(data, data + pooled.numel());
+      size_t longest = 0;
+      for (const auto& text : texts) longest = std::max(longest, text.size());
+      const auto rows = static_cast<int64_t>(texts.size());
+      const auto columns = static_cast<int64_t>(longest);
+      Tensor ids = torch::zeros({rows, columns}, torch::kInt64);
+      Tensor mask = torch::zeros({rows, columns}, torch::kBool);
+      for (int64_t row = 0; row < rows; ++row) {
+        const std::vector<int32_t>& text = texts[static_cast<size_t>(row)];
+        const auto size = static_cast<int64_t>(text.size());
+        ids[row].narrow(0, 0, size).copy_(torch::tensor(text, torch::kInt64));
+        mask[row].narrow(0, 0, size).fill_(true);
+      }
+      return Pool(Forward(ids, mask), mask);
     } catch (const std::exception& error) {
       return absl::InternalError(absl::StrCat("sentence encoder: ", error.what()));
     }
@@ -92,24 +101,43 @@ class Encoder {
                              config_.epsilon);
   }
 
-  Tensor Heads(const Tensor& x) const {  // [tokens, hidden] -> [heads, tokens, head_dim]
-    return x.view({x.size(0), config_.heads, config_.hidden / config_.heads}).transpose(0, 1);
+  // The mean over what is no padding, of length one.
+  static std::vector<std::vector<float>> Pool(const Tensor& x, const Tensor& mask) {
+    const Tensor weights = mask.to(torch::kFloat32).unsqueeze(2);  // [texts, tokens, 1]
+    const Tensor means = (x * weights).sum(1) / weights.sum(1);
+    const Tensor pooled = torch::nn::functional::normalize(
+                              means, torch::nn::functional::NormalizeFuncOptions().dim(1))
+                              .contiguous();
+    std::vector<std::vector<float>> vectors;
+    for (int64_t row = 0; row < pooled.size(0); ++row) {
+      const float* data = pooled.data_ptr<float>() + row * pooled.size(1);
+      vectors.emplace_back(data, data + pooled.size(1));
+    }
+    return vectors;
   }
 
-  Tensor Forward(const Tensor& ids) const {
-    const int64_t tokens = ids.size(0);
-    Tensor x = Weight("embeddings.word_embeddings.weight").index_select(0, ids) +
+  Tensor Heads(const Tensor& x) const {  // [texts, tokens, hidden] -> [texts, heads, tokens, dim]
+    return x.view({x.size(0), x.size(1), config_.heads, config_.hidden / config_.heads})
+        .transpose(1, 2);
+  }
+
+  // [texts, tokens] -> [texts, tokens, hidden]; what `mask` leaves out has no part in the rest.
+  Tensor Forward(const Tensor& ids, const Tensor& mask) const {
+    const int64_t tokens = ids.size(1);
+    // Without padding the kernel need not look at a mask.
+    c10::optional<Tensor> attended;
+    if (!mask.all().item<bool>()) attended = mask.view({ids.size(0), 1, 1, tokens});
+    Tensor x = torch::embedding(Weight("embeddings.word_embeddings.weight"), ids) +
                Weight("embeddings.position_embeddings.weight").narrow(0, 0, tokens) +
                Weight("embeddings.token_type_embeddings.weight").select(0, 0);
     x = LayerNorm("embeddings.LayerNorm", x);
     for (int64_t i = 0; i < config_.layers; ++i) {
       const std::string layer = absl::StrCat("encoder.layer.", i, ".");
       const std::string attention = layer + "attention.self.";
-      const Tensor mixed =
-          torch::scaled_dot_product_attention(Heads(Linear(attention + "query", x)).unsqueeze(0),
-                                              Heads(Linear(attention + "key", x)).unsqueeze(0),
-                                              Heads(Linear(attention + "value", x)).unsqueeze(0));
-      const Tensor joined = mixed.squeeze(0).transpose(0, 1).reshape({tokens, config_.hidden});
+      const Tensor mixed = torch::scaled_dot_product_attention(
+          Heads(Linear(attention + "query", x)), Heads(Linear(attention + "key", x)),
+          Heads(Linear(attention + "value", x)), attended);
+      const Tensor joined = mixed.transpose(1, 2).reshape({ids.size(0), tokens, config_.hidden});
       x = LayerNorm(layer + "attention.output.LayerNorm",
                     x + Linear(layer + "attention.output.dense", joined));
       const Tensor inner = torch::gelu(Linear(layer + "intermediate.dense", x));
@@ -134,13 +162,23 @@ absl::StatusOr<SentenceEncoderModel> LoadSentenceEncoder(const std::string& fold
   model.dimensions = encoder->hidden();
   model.weight_bytes = encoder->weight_bytes();
   model.max_tokens = std::min(model.max_tokens, encoder->positions());
-  model.encode = [encoder, limit = model.max_tokens](
-                     absl::Span<const int32_t> ids) -> absl::StatusOr<std::vector<float>> {
-    if (ids.empty() || ids.size() > static_cast<size_t>(limit)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(ids.size(), " WordPieces, expected 1 to ", limit));
+  model.encode_batch = [encoder,
+                        limit = model.max_tokens](absl::Span<const std::vector<int32_t>> texts)
+      -> absl::StatusOr<std::vector<std::vector<float>>> {
+    for (const auto& text : texts) {
+      if (text.empty() || text.size() > static_cast<size_t>(limit)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(text.size(), " WordPieces, expected 1 to ", limit));
+      }
     }
-    return encoder->Encode({ids.begin(), ids.end()});
+    if (texts.empty()) return std::vector<std::vector<float>>();
+    return encoder->Encode(texts);
+  };
+  model.encode = [batch = model.encode_batch](
+                     absl::Span<const int32_t> ids) -> absl::StatusOr<std::vector<float>> {
+    const std::vector<int32_t> text(ids.begin(), ids.end());
+    ASSIGN_OR_RETURN(auto vectors, batch({&text, 1}));
+    return std::move(vectors.front());
   };
   return model;
 }

@@ -47,6 +47,12 @@ class BruteForceIndex final : public VectorIndex {
     return vectors_.contains(id);
   }
 
+  bool Holds(uint64_t id, absl::Span<const float> vector) const override {
+    const std::shared_lock lock(mutex_);
+    const auto found = vectors_.find(id);
+    return found != vectors_.end() && absl::MakeConstSpan(found->second) == vector;
+  }
+
   std::vector<uint64_t> Ids() const override {
     const std::shared_lock lock(mutex_);
     std::vector<uint64_t> ids;

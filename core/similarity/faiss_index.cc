@@ -1,221 +1,301 @@
 #include "core/similarity/faiss_index.h"
 
-#include <faiss/IndexFlat.h>
-#include <faiss/IndexIDMap.h>
-#include <faiss/impl/IDSelector.h>
-#include <fcntl.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <fstream>
-#include <iterator>
-#include <limits>
+#include <condition_variable>
+#include <mutex>
 #include <set>
+#include <shared_mutex>
+#include <thread>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/cleanup/cleanup.h"
-#include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "core/base/digest.h"
 #include "core/base/status_macros.h"
+#include "core/similarity/faiss_file.h"
+#include "core/similarity/inner_product.h"
 #include "core/similarity/vector_check.h"
 
 namespace reprise {
 namespace {
 
-constexpr uint32_t kMagic = 0x58465052;  // "RPFX"
-constexpr uint32_t kVersion = 1;
+constexpr int kLowestPriority = 19;
 
-struct FileHeader {
-  uint32_t magic = kMagic;
-  uint32_t version = kVersion;
-  uint64_t dimensions = 0;
-  uint64_t count = 0;
-  Checksum128 checksum;  // over ids, then vectors
-};
+enum class Work { kNone, kBuild, kExtend };
 
-class FaissIndex final : public VectorIndex {
+class FaissIndexImpl final : public FaissIndex {
  public:
-  explicit FaissIndex(int dimensions) : flat_(dimensions), index_(&flat_) {}
+  FaissIndexImpl(GraphedTable graphed, const FaissIndexOptions& options);
+  ~FaissIndexImpl() override;
 
-  absl::Status Add(uint64_t id, absl::Span<const float> vector) override {
-    RETURN_IF_ERROR(CheckVector(vector, dimensions()));
-    absl::MutexLock lock(&mutex_);
-    RETURN_IF_ERROR(RemoveLocked(id));
-    const auto faiss_id = static_cast<faiss::Index::idx_t>(id);
-    RETURN_IF_ERROR(Guard([&] { index_.add_with_ids(1, vector.data(), &faiss_id); }));
-    ids_.insert(id);
-    return absl::OkStatus();
-  }
-
-  absl::Status Remove(uint64_t id) override {
-    absl::MutexLock lock(&mutex_);
-    return RemoveLocked(id);
-  }
-
+  absl::Status Add(uint64_t id, absl::Span<const float> vector) override;
+  absl::Status Remove(uint64_t id) override;
   absl::StatusOr<std::vector<Neighbor>> Search(absl::Span<const float> query,
-                                               int count) const override {
-    RETURN_IF_ERROR(CheckVector(query, dimensions()));
-    absl::ReaderMutexLock lock(&mutex_);
-    if (count <= 0 || index_.ntotal == 0) return std::vector<Neighbor>();
-    // FAISS orders equal similarities as it likes: ask for more until the last
-    // place that counts differs from the first that is left out.
-    for (int64_t wanted = int64_t{count} + 16;; wanted *= 2) {
-      ASSIGN_OR_RETURN(std::vector<Neighbor> neighbors,
-                       SearchLocked(query, std::min(wanted, index_.ntotal)));
-      const bool all = wanted >= index_.ntotal;
-      if (!all && neighbors.back().similarity == neighbors[count - 1].similarity) continue;
-      SortNeighbors(neighbors, count);
-      return neighbors;
-    }
-  }
-
+                                               int count) const override;
   bool Contains(uint64_t id) const override {
-    absl::ReaderMutexLock lock(&mutex_);
+    const std::lock_guard lock(ids_mutex_);
     return ids_.contains(id);
   }
-
+  bool Holds(uint64_t id, absl::Span<const float> vector) const override;
   std::vector<uint64_t> Ids() const override {
-    absl::ReaderMutexLock lock(&mutex_);
+    const std::lock_guard lock(ids_mutex_);
     return {ids_.begin(), ids_.end()};
   }
-
   int64_t size() const override {
-    absl::ReaderMutexLock lock(&mutex_);
-    return index_.ntotal;
+    const std::lock_guard lock(ids_mutex_);
+    return static_cast<int64_t>(ids_.size());
   }
-  int dimensions() const override { return static_cast<int>(flat_.d); }
-
+  int dimensions() const override { return dimensions_; }
   absl::Status Save(const std::string& path) const override;
+  FaissIndexState State() const override;
+  void AwaitBuilt() const override;
 
  private:
-  template <typename Call>
-  static absl::Status Guard(Call call) {
-    try {
-      call();
-      return absl::OkStatus();
-    } catch (const std::exception& error) {
-      return absl::InternalError(absl::StrCat("faiss: ", error.what()));
-    }
-  }
+  void Delete(uint64_t id);
+  Work NextWork() const;
+  void BuildLoop();
+  void Build();
+  void CatchUp(GraphedTable& fresh) const;
+  void Extend();
+  void Scan(absl::Span<const float> query, int64_t from, int64_t to,
+            std::vector<Neighbor>& out) const;
+  absl::Status Walk(absl::Span<const float> query, int count, std::vector<Neighbor>& out) const;
 
-  absl::Status RemoveLocked(uint64_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (ids_.erase(id) == 0) return absl::OkStatus();
-    const auto faiss_id = static_cast<faiss::Index::idx_t>(id);
-    return Guard([&] { index_.remove_ids(faiss::IDSelectorBatch(1, &faiss_id)); });
-  }
+  const int dimensions_;
+  const FaissIndexOptions options_;
 
-  // The `count` nearest, 1 to ntotal of them, in FAISS's order.
-  absl::StatusOr<std::vector<Neighbor>> SearchLocked(absl::Span<const float> query,
-                                                     int64_t count) const
-      ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-    std::vector<float> similarities(count);
-    std::vector<faiss::Index::idx_t> ids(count);
-    RETURN_IF_ERROR(
-        Guard([&] { index_.search(1, query.data(), count, similarities.data(), ids.data()); }));
-    std::vector<Neighbor> neighbors(count);
-    for (int64_t i = 0; i < count; ++i) {
-      neighbors[i] = {static_cast<uint64_t>(ids[i]), similarities[i]};
-    }
-    return neighbors;
-  }
+  // The standard mutexes, since ThreadSanitizer does not see into a packaged abseil.
+  mutable std::shared_mutex mutex_;           // guards what follows up to the blank line
+  mutable std::condition_variable_any news_;  // there may be work, or none any more
+  GraphedTable graphed_;
+  std::set<uint64_t> changed_;  // while a graph is built: since it began
+  bool building_ = false;
+  bool build_failed_ = false;  // FAISS did: all is scanned from then on
+  bool stopping_ = false;
 
-  std::string Serialize() const;
+  mutable std::mutex ids_mutex_;
+  std::set<uint64_t> ids_;  // live ones
 
-  mutable absl::Mutex mutex_;
-  faiss::IndexFlatIP flat_;
-  faiss::IndexIDMap2 index_;  // over flat_; guarded by mutex_
-  std::set<uint64_t> ids_ ABSL_GUARDED_BY(mutex_);
+  std::thread builder_;
 };
 
-template <typename T>
-ByteView BytesOf(const T* data, size_t count) {
-  return {reinterpret_cast<const uint8_t*>(data), count * sizeof(T)};
-}
-
-std::string FaissIndex::Serialize() const {
-  absl::ReaderMutexLock lock(&mutex_);
-  FileHeader header;
-  header.dimensions = static_cast<uint64_t>(flat_.d);
-  header.count = static_cast<uint64_t>(index_.ntotal);
-  const ByteView ids = BytesOf(index_.id_map.data(), index_.id_map.size());
-  const ByteView vectors = BytesOf(flat_.get_xb(), header.count * header.dimensions);
-  header.checksum = Xxh3Checksum({ids, vectors});
-  return absl::StrCat(AsText(BytesOf(&header, 1)), AsText(ids), AsText(vectors));
-}
-
-absl::Status WriteSynced(const std::string& path, const std::string& bytes) {
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot create ", path));
-  absl::Cleanup close_fd = [fd] { close(fd); };
-  size_t written = 0;
-  while (written < bytes.size()) {
-    const ssize_t n = write(fd, bytes.data() + written, bytes.size() - written);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-    written += static_cast<size_t>(n);
+FaissIndexImpl::FaissIndexImpl(GraphedTable graphed, const FaissIndexOptions& options)
+    : dimensions_(graphed.table.dimensions()), options_(options), graphed_(std::move(graphed)) {
+  const VectorTable& table = graphed_.table;
+  for (int64_t slot = 0; slot < table.slots(); ++slot) {
+    if (!table.is_dead(slot)) ids_.insert(table.id(slot));
   }
-  if (fsync(fd) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot sync ", path));
+  builder_ = std::thread([this] { BuildLoop(); });
+}
+
+FaissIndexImpl::~FaissIndexImpl() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  news_.notify_all();
+  builder_.join();
+}
+
+absl::Status FaissIndexImpl::Add(uint64_t id, absl::Span<const float> vector) {
+  RETURN_IF_ERROR(CheckVector(vector, dimensions_));
+  const std::lock_guard lock(mutex_);
+  Delete(id);
+  graphed_.table.Append(id, vector);
+  {
+    const std::lock_guard ids_lock(ids_mutex_);
+    ids_.insert(id);
+  }
+  if (NextWork() != Work::kNone) news_.notify_all();
   return absl::OkStatus();
 }
 
-absl::Status FaissIndex::Save(const std::string& path) const {
-  const std::string temporary = path + ".new";
-  RETURN_IF_ERROR(WriteSynced(temporary, Serialize()));
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot rename to ", path));
-  }
+absl::Status FaissIndexImpl::Remove(uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  Delete(id);
+  if (NextWork() != Work::kNone) news_.notify_all();
   return absl::OkStatus();
 }
 
-absl::Status Damaged(const std::string& path, absl::string_view problem) {
-  return absl::DataLossError(absl::StrCat(path, ": ", problem));
+void FaissIndexImpl::Delete(uint64_t id) {
+  if (building_) changed_.insert(id);
+  const auto slot = graphed_.table.Find(id);
+  if (!slot) return;
+  if (*slot < graphed_.covered()) {
+    graphed_.table.Bury(*slot);
+  } else {
+    graphed_.table.Drop(*slot);
+  }
+  const std::lock_guard ids_lock(ids_mutex_);
+  ids_.erase(id);
+}
+
+absl::StatusOr<std::vector<Neighbor>> FaissIndexImpl::Search(absl::Span<const float> query,
+                                                             int count) const {
+  RETURN_IF_ERROR(CheckVector(query, dimensions_));
+  std::vector<Neighbor> neighbors;
+  const std::shared_lock lock(mutex_);
+  if (count <= 0) return neighbors;
+  RETURN_IF_ERROR(Walk(query, count, neighbors));
+  Scan(query, graphed_.covered(), graphed_.table.slots(), neighbors);
+  SortNeighbors(neighbors, count);
+  return neighbors;
+}
+
+void FaissIndexImpl::Scan(absl::Span<const float> query, int64_t from, int64_t to,
+                          std::vector<Neighbor>& out) const {
+  const VectorTable& table = graphed_.table;
+  for (int64_t slot = from; slot < to; ++slot) {
+    if (table.is_dead(slot)) continue;
+    out.push_back(
+        {table.id(slot), InnerProduct(query.data(), table.vector(slot).data(), dimensions_)});
+  }
+}
+
+// The nearest that the graph covers: wider until enough of what is found is alive, by a scan
+// once that is no more work.
+absl::Status FaissIndexImpl::Walk(absl::Span<const float> query, int count,
+                                  std::vector<Neighbor>& out) const {
+  const VectorTable& table = graphed_.table;
+  const int64_t covered = graphed_.covered();
+  int64_t width = std::max<int64_t>(options_.search_width, int64_t{4} * count);
+  for (; width * 16 < covered; width *= 4) {
+    ASSIGN_OR_RETURN(const auto hits,
+                     graphed_.graph->Search(table.data(), query, static_cast<int>(width)));
+    out.clear();
+    for (const ProximityGraph::Hit& hit : hits) {
+      if (!table.is_dead(hit.slot)) out.push_back({table.id(hit.slot), hit.similarity});
+    }
+    if (out.size() >= static_cast<size_t>(count)) return absl::OkStatus();
+  }
+  out.clear();
+  Scan(query, 0, covered, out);
+  return absl::OkStatus();
+}
+
+bool FaissIndexImpl::Holds(uint64_t id, absl::Span<const float> vector) const {
+  const std::shared_lock lock(mutex_);
+  const auto slot = graphed_.table.Find(id);
+  return slot && graphed_.table.vector(*slot) == vector;
+}
+
+absl::Status FaissIndexImpl::Save(const std::string& path) const {
+  std::string bytes;
+  {
+    const std::shared_lock lock(mutex_);
+    bytes = SerializeTable(graphed_);
+  }
+  return WriteIndexFile(path, bytes);
+}
+
+FaissIndexState FaissIndexImpl::State() const {
+  const std::shared_lock lock(mutex_);
+  return {graphed_.covered(), graphed_.table.slots() - graphed_.covered(), graphed_.table.dead()};
+}
+
+void FaissIndexImpl::AwaitBuilt() const {
+  std::unique_lock lock(mutex_);
+  news_.wait(lock, [this] { return stopping_ || (!building_ && NextWork() == Work::kNone); });
+}
+
+// What the builder has to do; the caller holds the lock.
+Work FaissIndexImpl::NextWork() const {
+  if (build_failed_) return Work::kNone;
+  const VectorTable& table = graphed_.table;
+  if (!graphed_.graph) return table.live() >= options_.graph_from ? Work::kBuild : Work::kNone;
+  if (table.dead() * 100 > graphed_.covered() * options_.max_dead_percent) return Work::kBuild;
+  const bool long_tail = table.slots() - graphed_.covered() > options_.max_beside;
+  return long_tail ? Work::kExtend : Work::kNone;
+}
+
+void FaissIndexImpl::BuildLoop() {
+  setpriority(PRIO_PROCESS, 0, kLowestPriority);  // of this thread: Linux keeps it by thread
+  while (true) {
+    Work work;
+    {
+      std::unique_lock lock(mutex_);
+      news_.notify_all();
+      news_.wait(lock, [this] { return stopping_ || NextWork() != Work::kNone; });
+      if (stopping_) return;
+      work = NextWork();
+    }
+    if (work == Work::kBuild) {
+      Build();
+    } else {
+      Extend();
+    }
+  }
+}
+
+// Builds a graph over a copy of what is alive, apart from those who search, and swaps it in.
+void FaissIndexImpl::Build() {
+  GraphedTable fresh(dimensions_);
+  {
+    const std::lock_guard lock(mutex_);
+    building_ = true;
+    changed_.clear();
+    const VectorTable& table = graphed_.table;
+    fresh.table.Reserve(table.live());
+    for (int64_t slot = 0; slot < table.slots(); ++slot) {
+      if (!table.is_dead(slot)) fresh.table.Append(table.id(slot), table.vector(slot));
+    }
+  }
+  // With half as many as a graph begins with, scanning is as good again.
+  const bool with_graph = fresh.table.live() >= (options_.graph_from + 1) / 2;
+  absl::Status built;
+  if (with_graph) fresh.graph.emplace();
+  while (built.ok() && with_graph && fresh.covered() < fresh.table.slots()) {
+    {
+      const std::shared_lock lock(mutex_);
+      if (stopping_) return;
+    }
+    built = fresh.graph->Insert(fresh.table.data(), dimensions_);
+  }
+  if (!built.ok()) fresh.graph.reset();
+  const std::lock_guard lock(mutex_);
+  build_failed_ = !built.ok();
+  CatchUp(fresh);
+  std::swap(graphed_, fresh);
+  building_ = false;
+}
+
+// Brings the copy up to what was added and removed since it was made.
+void FaissIndexImpl::CatchUp(GraphedTable& fresh) const {
+  for (const uint64_t id : changed_) {
+    if (const auto stale = fresh.table.Find(id)) {
+      if (*stale < fresh.covered()) {
+        fresh.table.Bury(*stale);
+      } else {
+        fresh.table.Drop(*stale);
+      }
+    }
+    if (const auto slot = graphed_.table.Find(id)) {
+      fresh.table.Append(id, graphed_.table.vector(*slot));
+    }
+  }
+}
+
+// Takes all that is beside the graph into it, one vector at a time: a search waits for one.
+void FaissIndexImpl::Extend() {
+  while (true) {
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || graphed_.covered() == graphed_.table.slots()) return;
+    if (graphed_.graph->Insert(graphed_.table.data(), dimensions_).ok()) continue;
+    // What cannot be extended cannot be used either: without it all is scanned.
+    build_failed_ = true;
+    graphed_.graph.reset();
+    return;
+  }
 }
 
 }  // namespace
 
-std::unique_ptr<VectorIndex> CreateFaissIndex(int dimensions) {
-  return std::make_unique<FaissIndex>(dimensions);
+std::unique_ptr<FaissIndex> CreateFaissIndex(int dimensions, const FaissIndexOptions& options) {
+  return std::make_unique<FaissIndexImpl>(GraphedTable(dimensions), options);
 }
 
-absl::StatusOr<std::unique_ptr<VectorIndex>> LoadFaissIndex(const std::string& path,
-                                                            int dimensions) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  const std::string bytes(std::istreambuf_iterator<char>(file), {});
-  ByteReader reader(AsBytes(bytes));
-  const auto header = reader.Read<FileHeader>();
-  if (!header.ok() || header->magic != kMagic || header->version != kVersion) {
-    return Damaged(path, "no vector index of this version");
-  }
-  if (header->dimensions != static_cast<uint64_t>(dimensions)) {
-    return Damaged(path, absl::StrCat(header->dimensions, " dimensions, expected ", dimensions));
-  }
-  const uint64_t entry_bytes = sizeof(uint64_t) + header->dimensions * sizeof(float);
-  if (reader.remaining() % entry_bytes != 0 || reader.remaining() / entry_bytes != header->count) {
-    return Damaged(path, "the size does not fit the count");
-  }
-  const ByteView ids = *reader.ReadBytes(header->count * sizeof(uint64_t));
-  const ByteView vectors = *reader.ReadBytes(reader.remaining());
-  if (Xxh3Checksum({ids, vectors}) != header->checksum) return Damaged(path, "checksum mismatch");
-  auto index = CreateFaissIndex(dimensions);
-  for (uint64_t i = 0; i < header->count; ++i) {
-    uint64_t id;
-    std::memcpy(&id, ids.data() + i * sizeof(id), sizeof(id));
-    std::vector<float> vector(dimensions);
-    std::memcpy(vector.data(), vectors.data() + i * dimensions * sizeof(float),
-                dimensions * sizeof(float));
-    if (const absl::Status added = index->Add(id, vector); !added.ok()) {
-      return Damaged(path, absl::StrCat("id ", id, ": ", added.message()));
-    }
-    if (index->size() != static_cast<int64_t>(i) + 1) {
-      return Damaged(path, absl::StrCat("id ", id, " is there twice"));
-    }
-  }
-  return index;
+absl::StatusOr<std::unique_ptr<FaissIndex>> LoadFaissIndex(const std::string& path, int dimensions,
+                                                           const FaissIndexOptions& options) {
+  ASSIGN_OR_RETURN(GraphedTable graphed, ReadIndexFile(path, dimensions));
+  return std::make_unique<FaissIndexImpl>(std::move(graphed), options);
 }
 
 }  // namespace reprise

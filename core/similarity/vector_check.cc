@@ -21,10 +21,13 @@ absl::Status CheckVector(absl::Span<const float> vector, int dimensions) {
 }
 
 void SortNeighbors(std::vector<Neighbor>& neighbors, int count) {
-  std::sort(neighbors.begin(), neighbors.end(), [](const Neighbor& a, const Neighbor& b) {
-    return a.similarity != b.similarity ? a.similarity > b.similarity : a.id < b.id;
-  });
-  if (neighbors.size() > static_cast<size_t>(count)) neighbors.resize(count);
+  const size_t kept = std::min(neighbors.size(), static_cast<size_t>(count));
+  const auto end = neighbors.begin() + static_cast<int64_t>(kept);
+  std::partial_sort(
+      neighbors.begin(), end, neighbors.end(), [](const Neighbor& a, const Neighbor& b) {
+        return a.similarity != b.similarity ? a.similarity > b.similarity : a.id < b.id;
+      });
+  neighbors.resize(kept);
 }
 
 }  // namespace reprise

@@ -29,11 +29,15 @@ class VectorIndex {
   // Unknown ids are no error.
   virtual absl::Status Remove(uint64_t id) = 0;
 
-  // The `count` nearest, most similar first; equal similarities by lower id.
+  // The `count` nearest, most similar first; equal similarities by lower id. Over many
+  // vectors an implementation may miss one of a hundred.
   virtual absl::StatusOr<std::vector<Neighbor>> Search(absl::Span<const float> query,
                                                        int count) const = 0;
 
   virtual bool Contains(uint64_t id) const = 0;
+
+  // Whether `id` is there with exactly this vector.
+  virtual bool Holds(uint64_t id, absl::Span<const float> vector) const = 0;
   virtual std::vector<uint64_t> Ids() const = 0;  // ascending
   virtual int64_t size() const = 0;
   virtual int dimensions() const = 0;

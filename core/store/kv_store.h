@@ -11,12 +11,15 @@
 //            survive a crash; a record is never durable before its segment.
 // Threading  all methods are thread-safe.
 // Errors     kUnavailable: storage failed, nothing is known about the write.
+//            kResourceExhausted: no room below the disk limit; nothing is written.
 //            kNotFound: no such segment. kDataLoss: the segment is damaged or is
 //            not what its key says; it has been removed (quarantined).
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,10 +29,20 @@
 #include "core/base/bytes.h"
 #include "core/base/digest.h"
 #include "core/base/ids.h"
+#include "core/store/payload_codec.h"
 
 namespace reprise {
 
 using SegmentKey = Digest;
+
+// A key is a SHA-256 already: any of its bytes are a hash.
+struct SegmentKeyHash {
+  size_t operator()(const SegmentKey& key) const {
+    size_t hash = 0;
+    std::memcpy(&hash, key.data(), sizeof(hash));
+    return hash;
+  }
+};
 
 enum class SegmentKind : uint8_t { kFull = 1, kTail = 2 };
 
@@ -45,17 +58,28 @@ struct SegmentRecord {
   SegmentKind kind = SegmentKind::kFull;
   int32_t start_position = 0;  // multiple of kSegmentTokens
   std::vector<TokenId> ids;    // 1..kSegmentTokens; exactly that many when full
-  int64_t payload_bytes = 0;   // filled by the store
+  int64_t payload_bytes = 0;   // as it was; filled by the store unless it is compressed
+  int64_t stored_bytes = 0;    // as it lies on disk; filled by the store
+  PayloadCodec codec = PayloadCodec::kRaw;
   int64_t created_unix_ms = 0;
   int64_t last_used_unix_ms = 0;
   int64_t hit_count = 0;
   bool pinned = false;          // not evicted, nor what comes before it
   int64_t expires_unix_ms = 0;  // 0: never
+  uint64_t cohort = 0;          // filled by the store: which write it lies in, and how many
+  int64_t cohort_bytes = 0;     // bytes that write had
+};
+
+// Takes a payload in pieces, from the front. Pieces come before the checksum over the whole
+// is known: what was taken counts only once the read has returned OK.
+struct PayloadSink {
+  int64_t piece_bytes = 0;  // of all pieces, the last of which may be shorter
+  std::function<absl::Status(size_t index, ByteView piece)> take;
 };
 
 struct SegmentWrite {
   SegmentRecord record;
-  std::vector<uint8_t> payload;  // the segment's blocks in order
+  std::vector<uint8_t> payload;  // the segment's blocks in order, as the record's codec left them
 };
 
 // A cached prompt with its sentence embedding: what similarity search returns.
@@ -70,7 +94,7 @@ struct PromptRecord {
 struct StoreStats {
   int64_t segment_count = 0;  // records of all namespaces
   int64_t prompt_count = 0;
-  int64_t payload_bytes = 0;  // live
+  int64_t payload_bytes = 0;  // live, as it lies on disk
   int64_t disk_bytes = 0;     // files, as du counts them
   int64_t read_bytes = 0;     // payload bytes returned by ReadSegment since open
   int64_t written_bytes = 0;  // payload bytes made durable since open
@@ -88,12 +112,17 @@ class KvStore {
  public:
   virtual ~KvStore() = default;
 
-  // Makes all of `writes` durable. Writing an existing key replaces it.
+  // Makes all of `writes` durable. Writing an existing key replaces it. After an error
+  // the first of them may be durable.
   virtual absl::Status WriteSegments(absl::Span<const SegmentWrite> writes) = 0;
 
   // Reads and verifies one segment: checksum over header and payload, ids,
   // identity and size. `out` is exactly the payload's size.
   virtual absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) = 0;
+
+  // As ReadSegment, piece by piece to where it belongs, without a copy of the whole. An error
+  // of the sink ends the read and is returned.
+  virtual absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) = 0;
 
   // Removes records first, then segments. Unknown keys are no error.
   virtual absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) = 0;
@@ -103,7 +132,8 @@ class KvStore {
   // stay. With its last segment an identity loses its prompts.
   virtual absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) = 0;
 
-  // Stores new hit counts and last-use times (not synced: losing them is harmless).
+  // Stores the hit counts and last-use times of `records`, of which only these and the
+  // keys count (not synced: losing them is harmless).
   virtual absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) = 0;
 
   // Calls `visit` with every readable record of `identity`, parents before children.
@@ -116,6 +146,10 @@ class KvStore {
                                      const std::function<void(PromptRecord)>& visit) = 0;
 
   virtual StoreStats Stats() const = 0;
+
+  // Payload bytes, of all identities, that leave the files below the disk limit with room
+  // to write; changes as other files grow. Does not block.
+  virtual int64_t PayloadLimit() const { return std::numeric_limits<int64_t>::max(); }
 };
 
 }  // namespace reprise

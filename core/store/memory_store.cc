@@ -3,6 +3,7 @@
 #include <map>
 #include <mutex>
 
+#include "absl/functional/function_ref.h"
 #include "core/store/eviction_choice.h"
 #include "core/store/segment_codec.h"
 
@@ -15,25 +16,21 @@ class MemoryStore final : public KvStore {
     const std::lock_guard lock(mutex_);
     for (const SegmentWrite& write : writes) {
       SegmentRecord record = write.record;
-      record.payload_bytes = static_cast<int64_t>(write.payload.size());
+      record.stored_bytes = static_cast<int64_t>(write.payload.size());
+      if (record.codec == PayloadCodec::kRaw) record.payload_bytes = record.stored_bytes;
       segments_[record.key] = {record, EncodeSegment(record, write.payload)};
-      written_bytes_ += record.payload_bytes;
+      written_bytes_ += record.stored_bytes;
     }
     return absl::OkStatus();
   }
 
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override {
-    const std::lock_guard lock(mutex_);
-    const auto found = segments_.find(record.key);
-    if (found == segments_.end()) return absl::NotFoundError("no such segment");
-    absl::Status status = DecodeSegment(AsBytes(found->second.value), record, out);
-    if (status.ok()) {
-      read_bytes_ += static_cast<int64_t>(out.size());
-    } else {
-      ++corrupt_count_;
-      segments_.erase(found);
-    }
-    return status;
+    return ReadValue(record, [&](ByteView value) { return DecodeSegment(value, record, out); });
+  }
+
+  absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override {
+    return ReadValue(record,
+                     [&](ByteView value) { return DecodeSegmentInto(value, record, sink); });
   }
 
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
@@ -48,7 +45,7 @@ class MemoryStore final : public KvStore {
     for (const auto& [key, entry] : segments_) {
       const SegmentRecord& record = entry.record;
       if (Contains(kept, record.identity)) continue;
-      candidates.push_back({key, record.identity, record.start_position, record.payload_bytes,
+      candidates.push_back({key, record.identity, record.start_position, record.stored_bytes,
                             record.last_used_unix_ms});
     }
     const EvictionChoice choice = ChooseEvictions(std::move(candidates), max_bytes);
@@ -117,7 +114,7 @@ class MemoryStore final : public KvStore {
     stats.segment_count = static_cast<int64_t>(segments_.size());
     stats.prompt_count = static_cast<int64_t>(prompts_.size());
     for (const auto& [key, entry] : segments_) {
-      stats.payload_bytes += entry.record.payload_bytes;
+      stats.payload_bytes += entry.record.stored_bytes;
       stats.disk_bytes += static_cast<int64_t>(entry.value.size());
     }
     stats.read_bytes = read_bytes_;
@@ -127,6 +124,21 @@ class MemoryStore final : public KvStore {
   }
 
  private:
+  absl::Status ReadValue(const SegmentRecord& record,
+                         absl::FunctionRef<absl::Status(ByteView value)> decode) {
+    const std::lock_guard lock(mutex_);
+    const auto found = segments_.find(record.key);
+    if (found == segments_.end()) return absl::NotFoundError("no such segment");
+    absl::Status status = decode(AsBytes(found->second.value));
+    if (status.ok()) {
+      read_bytes_ += record.payload_bytes;
+    } else if (absl::IsDataLoss(status)) {
+      ++corrupt_count_;
+      segments_.erase(found);
+    }
+    return status;
+  }
+
   struct Entry {
     SegmentRecord record;
     std::string value;  // as EncodeSegment made it

@@ -30,6 +30,16 @@ class ReopeningStore final : public KvStore {
     }));
     return damaged;
   }
+  absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override {
+    absl::Status damaged;
+    RETURN_IF_ERROR(Call([&](KvStore& store) {
+      absl::Status read = store.ReadSegmentInto(record, sink);
+      if (!absl::IsDataLoss(read)) return read;
+      damaged = std::move(read);
+      return absl::OkStatus();
+    }));
+    return damaged;
+  }
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
     return Call([&](KvStore& store) { return store.DeleteSegments(keys); });
   }
@@ -60,6 +70,10 @@ class ReopeningStore final : public KvStore {
     return Call([&](KvStore& store) { return store.ForEachPrompt(identity, visit); });
   }
   StoreStats Stats() const override;
+  int64_t PayloadLimit() const override {
+    const std::shared_ptr<KvStore> store = Current();
+    return store == nullptr ? KvStore::PayloadLimit() : store->PayloadLimit();
+  }
 
  private:
   std::shared_ptr<KvStore> Current() const {

@@ -5,12 +5,20 @@
 #include <rocksdb/table.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace reprise {
+namespace {
+
+constexpr int64_t kLeastSmallBufferBytes = int64_t{64} << 10;  // RocksDB's own minimum
+constexpr size_t kSmallValuesBlockBytes = size_t{32} << 10;    // they are mostly read in order
+constexpr int64_t kMostSmallBufferBytes = int64_t{4} << 20;
+
+}  // namespace
 
 absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what) {
   if (status.ok()) return absl::OkStatus();
@@ -18,6 +26,16 @@ absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what) 
   if (status.IsNotFound()) return absl::NotFoundError(message);
   if (status.IsCorruption()) return absl::DataLossError(message);
   return absl::UnavailableError(message);
+}
+
+int64_t WriteBufferBytes(const RocksDbOptions& options) {
+  if (options.max_disk_bytes == 0) return options.blob_file_bytes;
+  return std::min(options.blob_file_bytes, std::max<int64_t>(options.max_disk_bytes / 16, 1));
+}
+
+int64_t SmallBufferBytes(const RocksDbOptions& options) {
+  if (options.max_disk_bytes == 0) return kMostSmallBufferBytes;
+  return std::clamp(options.max_disk_bytes / 512, kLeastSmallBufferBytes, kMostSmallBufferBytes);
 }
 
 std::vector<rocksdb::ColumnFamilyDescriptor> FamiliesOf(const RocksDbOptions& options) {
@@ -29,9 +47,16 @@ std::vector<rocksdb::ColumnFamilyDescriptor> FamiliesOf(const RocksDbOptions& op
       family.enable_blob_files = true;
       family.min_blob_size = 0;
       family.blob_file_size = static_cast<uint64_t>(options.blob_file_bytes);
-      family.enable_blob_garbage_collection = true;
-      family.blob_garbage_collection_age_cutoff = 0.5;
-      family.write_buffer_size = static_cast<size_t>(options.blob_file_bytes);
+      // The store writes anew what is left in a file: RocksDB would take the oldest
+      // files, not the emptiest, and as many at once as a compaction meets.
+      family.enable_blob_garbage_collection = false;
+      // One flush, one file: the store flushes before it is full.
+      family.write_buffer_size = static_cast<size_t>(2 * options.blob_file_bytes);
+    } else {
+      family.write_buffer_size = static_cast<size_t>(SmallBufferBytes(options));
+      rocksdb::BlockBasedTableOptions table;
+      table.block_size = kSmallValuesBlockBytes;
+      family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
     }
     families.emplace_back(name, family);
   }
@@ -54,12 +79,23 @@ rocksdb::DBOptions DatabaseOptions(const RocksDbOptions& options) {
   rocksdb::DBOptions database;
   database.create_if_missing = true;
   database.create_missing_column_families = true;
+  const auto small = static_cast<uint64_t>(SmallBufferBytes(options));
+  database.max_total_wal_size = 2 * small;
+  database.max_manifest_file_size = small;
+  // Files take what they hold: what is reserved ahead counts as used.
+  database.allow_fallocate = false;
   database.info_log = std::make_shared<NoLog>();
   database.max_open_files = 256;
   if (options.write_bytes_per_second > 0) {
     database.rate_limiter.reset(rocksdb::NewGenericRateLimiter(options.write_bytes_per_second));
   }
   return database;
+}
+
+void LowerBackgroundPriority(rocksdb::Env& env) {
+  for (const auto pool : {rocksdb::Env::Priority::LOW, rocksdb::Env::Priority::HIGH}) {
+    env.LowerThreadPoolCPUPriority(pool, rocksdb::CpuPriority::kLow).PermitUncheckedError();
+  }
 }
 
 rocksdb::WriteOptions Synced() {

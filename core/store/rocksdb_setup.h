@@ -19,8 +19,15 @@ namespace reprise {
 enum Family { kDoubts, kSegments, kRecords, kPrompts, kFamilyCount };
 inline constexpr const char* kFamilyNames[] = {"default", "segments", "records", "prompts"};
 
+// Of the families beside the segments, and of their log and the manifest.
+int64_t SmallBufferBytes(const RocksDbOptions& options);
+
 std::vector<rocksdb::ColumnFamilyDescriptor> FamiliesOf(const RocksDbOptions& options);
 rocksdb::DBOptions DatabaseOptions(const RocksDbOptions& options);
+// Flushes and compactions get the processor time that others leave. Their reads and writes are
+// bounded by the rate alone: on a busy disk the idle class may never have its turn.
+void LowerBackgroundPriority(rocksdb::Env& env);
+
 rocksdb::WriteOptions Synced();
 rocksdb::WriteOptions WithoutWal();
 

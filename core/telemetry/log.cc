@@ -131,7 +131,8 @@ void AddTimes(const RequestSummary& s, LogFields& fields) {
                                    {"predicted_cold_prefill_seconds", s.predicted_cold_prefill},
                                    {"predicted_total_seconds", s.predicted_total},
                                    {"actual_load_seconds", s.actual_load},
-                                   {"entry_age_seconds", s.entry_age}}) {
+                                   {"entry_age_seconds", s.entry_age},
+                                   {"regret_seconds", s.regret}}) {
     fields.emplace_back(name, absl::ToDoubleSeconds(time));
   }
 }

@@ -65,9 +65,11 @@ constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",       "F
 constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
                                    "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
 // By StoreFailure.
-constexpr const char* kOperations[] = {
-    "open", "read", "write", "delete", "list", "write_queue_full", "load_stalled"};
+constexpr const char* kOperations[] = {"open", "read", "write", "delete", "list", "load_stalled"};
 static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kLoadStalled) + 1);
+constexpr const char* kCodecs[] = {"lossless", "int8"};
+constexpr const char* kWriteSkips[] = {"no_benefit", "queue_full", "evicted", "no_room"};
+static_assert(std::size(kWriteSkips) == static_cast<size_t>(WriteSkip::kNoRoom) + 1);
 
 // By ShadowResult.
 constexpr const char* kShadowResults[] = {"match", "mismatch", "skipped"};
@@ -178,6 +180,14 @@ struct Metrics::Impl {
       One("reprise_store_evicted_segments_total", "Segments evicted from the store.");
   Counter& evicted_segment_bytes =
       One("reprise_store_evicted_bytes_total", "Payload bytes evicted from the store.");
+  Family<Counter>& compressed_segments =
+      Counters("reprise_store_compressed_segments_total", "Segments written compressed.");
+  Family<Counter>& compression_saved =
+      Counters("reprise_store_compression_saved_bytes_total", "Bytes that compression saved.");
+  Family<Counter>& skipped_segments =
+      Counters("reprise_store_skipped_segments_total", "Segments that were not written.");
+  Family<Counter>& skipped_segment_bytes =
+      Counters("reprise_store_skipped_bytes_total", "Payload bytes that were not written.");
   Family<Counter>& store_failures =
       Counters("reprise_store_failures_total", "Failed store operations.");
   Counter& evicted_blocks =
@@ -185,6 +195,8 @@ struct Metrics::Impl {
   Counter& embeddings = One("reprise_embeddings_total", "Sentence embeddings made.");
   Counter& embedding_failures =
       One("reprise_embedding_failures_total", "Sentence embeddings that failed.");
+  Counter& embeddings_dropped =
+      One("reprise_embeddings_dropped_total", "Prompts never embedded, too many waiting for it.");
   Histogram& embedding_time =
       Times("reprise_embedding_seconds", "Making one sentence embedding.", LatencyBuckets());
   Counter& log_dropped =
@@ -216,6 +228,14 @@ Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
     impl_->store_failures.Add({{"operation", operation}});
   }
   for (const char* result : kShadowResults) impl_->shadows.Add({{"result", result}});
+  for (const char* codec : kCodecs) {
+    impl_->compressed_segments.Add({{"codec", codec}});
+    impl_->compression_saved.Add({{"codec", codec}});
+  }
+  for (const char* reason : kWriteSkips) {
+    impl_->skipped_segments.Add({{"reason", reason}});
+    impl_->skipped_segment_bytes.Add({{"reason", reason}});
+  }
 }
 
 Metrics::~Metrics() = default;
@@ -258,6 +278,7 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.draft_tokens.Increment(s.draft_tokens);
   m.accepted_tokens.Increment(s.accepted_tokens);
   m.request_disk_bytes.Increment(static_cast<double>(s.disk_bytes_read));
+  m.regret.Increment(seconds(s.regret));
   m.queue.Observe(seconds(s.queue));
   m.tokenize.Observe(seconds(s.tokenize));
   const bool decided = !s.decision.empty();
@@ -344,6 +365,18 @@ void Metrics::SegmentsEvicted(int64_t segments, int64_t bytes) {
   impl_->evicted_segment_bytes.Increment(static_cast<double>(bytes));
 }
 
+void Metrics::SegmentCompressed(absl::string_view codec, int64_t saved) {
+  const std::string name = Bounded(kCodecs, codec);
+  impl_->compressed_segments.Add({{"codec", name}}).Increment();
+  impl_->compression_saved.Add({{"codec", name}}).Increment(static_cast<double>(saved));
+}
+
+void Metrics::SegmentSkipped(WriteSkip reason, int64_t bytes) {
+  const char* name = kWriteSkips[static_cast<size_t>(reason)];
+  impl_->skipped_segments.Add({{"reason", name}}).Increment();
+  impl_->skipped_segment_bytes.Add({{"reason", name}}).Increment(static_cast<double>(bytes));
+}
+
 void Metrics::BlocksEvicted(int64_t blocks) {
   impl_->evicted_blocks.Increment(static_cast<double>(blocks));
 }
@@ -376,7 +409,7 @@ void Metrics::ShadowVerified(ShadowResult result) {
   impl_->shadows.Add({{"result", kShadowResults[static_cast<size_t>(result)]}}).Increment();
 }
 
-void Metrics::Regret(absl::Duration lost) { impl_->regret.Increment(absl::ToDoubleSeconds(lost)); }
+void Metrics::EmbeddingDropped() { impl_->embeddings_dropped.Increment(); }
 
 void Metrics::LogLinesDropped(int64_t lines) {
   impl_->log_dropped.Increment(static_cast<double>(lines));

@@ -44,6 +44,7 @@ struct RequestSummary {
   absl::Duration predicted_load, predicted_prefill, predicted_cold_prefill, actual_load;
   absl::Duration predicted_total;  // of load and prefill
   absl::Duration entry_age;        // of the deepest reused entry; counted when there was one
+  absl::Duration regret;           // lost against what was predicted to be slower
   std::string candidate_status;    // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
   std::string candidate_id;        // decimal
   double candidate_similarity = 0.0;
@@ -95,9 +96,13 @@ struct ResidentMemory {
   int64_t encoder_bytes = 0;  // the sentence encoder's weights
 };
 
-// What the store failed at; kWriteQueueFull: a segment was not taken for writing;
-// kLoadStalled: a load took longer than its budget, and its request computed.
-enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kWriteQueueFull, kLoadStalled };
+// What the store failed at; kLoadStalled: a load took longer than its budget, and its request
+// computed.
+enum class StoreFailure { kOpen, kRead, kWrite, kDelete, kList, kLoadStalled };
+
+// Why a segment was not written: computing it is as fast as loading it; too much waits to be
+// written; its KV was gone when its turn came; it did not fit below the disk limit.
+enum class WriteSkip { kNoBenefit, kQueueFull, kEvicted, kNoRoom };
 
 // Where what a preempted sequence had computed comes from when it resumes: from the cache,
 // as far as it is not evicted, or from computing it again.
@@ -130,6 +135,9 @@ class Metrics {
   void SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges);
 
   void SegmentsDurable(int64_t segments, int64_t bytes);
+  // `codec` is one of few names; `saved` bytes are not written for it.
+  void SegmentCompressed(absl::string_view codec, int64_t saved);
+  void SegmentSkipped(WriteSkip reason, int64_t bytes);
   void SegmentRead(int64_t bytes, absl::Duration elapsed);
   void SegmentCorrupt();
   void SegmentsEvicted(int64_t segments, int64_t bytes);
@@ -139,7 +147,7 @@ class Metrics {
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();
   void ShadowVerified(ShadowResult result);
-  void Regret(absl::Duration lost);  // a decision that lost time against the prediction
+  void EmbeddingDropped();  // not made: too many wait
 
   void LogLinesDropped(int64_t lines);
 

@@ -24,6 +24,7 @@ if(REPRISE_BUILD_BENCH)
 endif()
 
 find_library(ROCKSDB_LIBRARY rocksdb REQUIRED)
+find_library(ZSTD_LIBRARY zstd REQUIRED)
 find_library(FAISS_LIBRARY faiss REQUIRED)
 find_library(LAPACK_LIBRARY NAMES lapack liblapack.so.3 REQUIRED)
 find_library(BLAS_LIBRARY NAMES blas libblas.so.3 REQUIRED)

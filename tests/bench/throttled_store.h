@@ -29,11 +29,15 @@ class ThrottledStore final : public KvStore {
     Wait(static_cast<int64_t>(out.size()));
     return store_->ReadSegment(record, out);
   }
+  absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override {
+    Wait(record.stored_bytes);
+    return store_->ReadSegmentInto(record, sink);
+  }
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
     return store_->DeleteSegments(keys);
   }
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
-    return store_->EvictOthers(identity, max_bytes);
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override {
+    return store_->EvictOthers(kept, max_bytes);
   }
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
     return store_->UpdateUsage(records);
@@ -53,6 +57,7 @@ class ThrottledStore final : public KvStore {
     return store_->ForEachPrompt(identity, visit);
   }
   StoreStats Stats() const override { return store_->Stats(); }
+  int64_t PayloadLimit() const override { return store_->PayloadLimit(); }
 
  private:
   void Wait(int64_t bytes) {

@@ -21,6 +21,10 @@ class FaultyStore final : public KvStore {
     if (faults_->on_read) faults_->on_read();
     return store_->ReadSegment(record, out);
   }
+  absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override {
+    RETURN_IF_ERROR(faults_->Take(StoreOperation::kReadSegment));
+    return store_->ReadSegmentInto(record, sink);
+  }
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
     return store_->DeleteSegments(keys);
@@ -50,6 +54,7 @@ class FaultyStore final : public KvStore {
     return store_->ForEachPrompt(identity, visit);
   }
   StoreStats Stats() const override { return store_->Stats(); }
+  int64_t PayloadLimit() const override { return store_->PayloadLimit(); }
 
  private:
   const std::shared_ptr<KvStore> store_;

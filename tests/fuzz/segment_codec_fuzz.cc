@@ -32,6 +32,23 @@ PromptRecord Prompt() {
   return prompt;
 }
 
+// Of one payload there may be several frames.
+bool IsCompressed(ByteView value) {
+  const std::vector<uint8_t> none(1);
+  const SegmentRecord full = Record(SegmentKind::kFull), tail = Record(SegmentKind::kTail);
+  for (const SegmentRecord& record : {full, tail}) {
+    const size_t codec_at = EncodeSegmentHeader(record, none).size() - 2 * sizeof(uint64_t) - 4;
+    if (value.size() > codec_at && value[codec_at] != 0) return true;
+  }
+  return false;
+}
+
+std::string Compressed(PayloadCodec codec, const std::vector<uint8_t>& payload) {
+  SegmentRecord record = Record(SegmentKind::kFull);
+  record.codec = codec;
+  return EncodeSegment(record, *CompressPayload(codec, 2, payload));
+}
+
 void DecodeAll(ByteView value) {
   if (const auto record = DecodeRecord(value); record.ok()) {
     Require(AsBytes(EncodeRecord(*record)) == value.first(EncodeRecord(*record).size()) ||
@@ -44,8 +61,12 @@ void DecodeAll(ByteView value) {
   std::vector<uint8_t> payload(40, 0xEE);
   for (const SegmentKind kind : {SegmentKind::kFull, SegmentKind::kTail}) {
     const bool read = DecodeSegment(value, Record(kind), absl::MakeSpan(payload)).ok();
-    Require(!read || AsBytes(EncodeSegment(Record(kind), payload)) == value,
+    Require(!read || IsCompressed(value) || AsBytes(EncodeSegment(Record(kind), payload)) == value,
             "a segment that is read is the one that was asked for");
+  }
+  for (const PayloadCodec codec :
+       {PayloadCodec::kRaw, PayloadCodec::kLossless, PayloadCodec::kInt8}) {
+    DecompressPayload(codec, value, absl::MakeSpan(payload)).IgnoreError();
   }
 }
 
@@ -55,7 +76,10 @@ std::vector<std::string> FuzzSeeds() {
   const std::vector<uint8_t> payload(40, 5);
   return {EncodeSegment(Record(SegmentKind::kFull), payload),
           EncodeSegment(Record(SegmentKind::kTail), payload),
-          EncodeRecord(Record(SegmentKind::kFull)), EncodeRecord(Record(SegmentKind::kTail)),
+          EncodeRecord(Record(SegmentKind::kFull)),
+          EncodeRecord(Record(SegmentKind::kTail)),
+          Compressed(PayloadCodec::kLossless, payload),
+          Compressed(PayloadCodec::kInt8, payload),
           EncodePrompt(Prompt())};
 }
 

@@ -184,6 +184,18 @@ TEST_F(ServingTest, ExplainShowsWhereAPromptLeavesTheNearestOne) {
   EXPECT_EQ(response.divergence().cached_token_text(), "a");
 }
 
+TEST_F(ServingTest, ReflectionEndsWellAndIsNoRequest) {
+  RawCall call(server_.grpc().inference_port(),
+               "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+               "\x3A\x01*");  // list_services
+  const auto reply = call.Read();
+  ASSERT_TRUE(reply);
+  EXPECT_NE(reply->find("reprise.inference.v1.GenerationService"), std::string::npos);
+  EXPECT_EQ(call.Read(), std::nullopt);
+  EXPECT_TRUE(call.Finish().ok());
+  EXPECT_EQ(server_.Metric("reprise_requests_total"), 0);
+}
+
 TEST_F(ServingTest, StopSequenceEndsTheReplyBeforeIt) {
   wire::Generation whole, stopped;
   ASSERT_TRUE(Generate(TextSpec(kPrompt, 24), whole).ok());

@@ -46,11 +46,15 @@ TEST(FormatTest, ExplanationShowsTheDivergence) {
   explanation.set_miss_reason(inference::v1::MISS_REASON_DIVERGES);
   explanation.mutable_nearest()->set_similarity(0.5f);
   explanation.mutable_divergence()->set_position(3);
+  explanation.mutable_divergence()->set_context_before("caf\u00e9\n");
   explanation.mutable_divergence()->set_prompt_token_text(" cat");
+  explanation.mutable_divergence()->set_prompt_token_id(5);
+  explanation.mutable_divergence()->set_prompt_context_after(" sat");
   const std::string text = ExplanationText(explanation);
   EXPECT_THAT(text, HasSubstr("similarity 0.500"));
-  EXPECT_THAT(text,
-              HasSubstr("diverges        at token 3, after \"\": here \" cat\", cached \"\""));
+  EXPECT_THAT(text, HasSubstr("diverges        at token 3, after \"caf\u00e9\\n\"\n"
+                              "  this prompt   \" cat\", then \" sat\"\n"
+                              "  cached        ends here\n"));
 }
 
 TEST(FormatTest, StatsSayWhenTheStoreIsOff) {

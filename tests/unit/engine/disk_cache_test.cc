@@ -25,7 +25,7 @@ class DiskCacheTest : public testing::Test {
   // Makes all of `ids` durable; the keys of its segments in order.
   std::vector<SegmentKey> Store(const Ids& ids) {
     for (SegmentRecord& record : cache_.Missing(ids)) {
-      record.payload_bytes = kBytes;
+      record.payload_bytes = record.stored_bytes = kBytes;
       const auto keys = cache_.Add(record);
       EXPECT_TRUE(keys.has_value());
       superseded_.insert(superseded_.end(), keys->begin(), keys->end());
@@ -169,12 +169,11 @@ TEST_F(DiskCacheTest, EvictsByLastUseInWhateverOrderRecordsWereAdded) {
   std::vector<SegmentKey> by_age(3);
   for (const int64_t used : {1, 0, 2}) {
     SegmentRecord record = cache_.Missing(Range(1000 * static_cast<TokenId>(used), 64))[0];
-    record.payload_bytes = kBytes;
+    record.payload_bytes = record.stored_bytes = kBytes;
     record.last_used_unix_ms = used;
     by_age[used] = record.key;
     ASSERT_TRUE(cache_.Add(record).has_value());
   }
-  cache_.OrderByLastUse();
   EXPECT_EQ(cache_.EvictPast(0), by_age);
 }
 

@@ -2,6 +2,7 @@
 // it, and each prompt embedded once, while nothing runs.
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "tests/unit/engine/engine_harness.h"
 
 namespace reprise {
@@ -101,6 +102,75 @@ TEST(EngineCandidateTest, NothingIsEmbeddedWhileAPromptIsPrefilled) {
   }
   EXPECT_EQ(harness.Settle().vector_count, 2);
   EXPECT_EQ(harness.embeddings(), 2);
+}
+
+TEST(EngineCandidateTest, PromptsThatWaitAreEmbeddedTogetherOnceNothingRuns) {
+  EngineHarness harness;
+  PendingReply held = HoldEngine(harness);
+  std::vector<PendingReply> replies;
+  for (int i = 0; i < 5; ++i) replies.push_back(harness.Submit(TextRequest(Letters(i, 9), 0)));
+  harness.gate().Open();
+  for (PendingReply& pending : replies) EXPECT_TRUE(pending.reply.get().status.ok());
+  EXPECT_TRUE(held.reply.get().status.ok());
+  EXPECT_EQ(harness.Settle().vector_count, 5);
+  EXPECT_EQ(harness.embeddings(), 5);
+  EXPECT_EQ(harness.embedding_batches(), 1);
+}
+
+TEST(EngineCandidateTest, OnePromptAtATimeIsEmbeddedBesideStreamsThatDecode) {
+  EngineHarness harness;
+  PendingReply held = HoldEngine(harness);
+  PendingReply decoding = harness.Submit(InMode(TextRequest("b", 500), RetrievalMode::kPrefix));
+  std::vector<PendingReply> cached;
+  for (int i = 0; i < 3; ++i) cached.push_back(harness.Submit(TextRequest(Letters(i, 9), 0)));
+  for (int step = 0; step < 300 && harness.embeddings() < 3; ++step) {
+    harness.gate().LetOnePass();
+    harness.gate().AwaitWaiter();
+    absl::SleepFor(absl::Milliseconds(1));  // the embedding thread's turn
+  }
+  EXPECT_EQ(harness.embeddings(), 3);
+  EXPECT_EQ(harness.embedding_batches(), 0) << "a batch would hold the core for longer";
+  EXPECT_EQ(decoding.reply.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  harness.gate().Open();
+  EXPECT_TRUE(decoding.reply.get().status.ok());
+  EXPECT_TRUE(held.reply.get().status.ok());
+  EXPECT_EQ(harness.Settle().vector_count, 3);
+}
+
+TEST(EngineCandidateTest, FailedBatchIsMadeOneByOne) {
+  int calls = 0;
+  HarnessOptions options;
+  options.before_embed = [&] {
+    return ++calls == 2 ? absl::InternalError("this text") : absl::OkStatus();
+  };
+  EngineHarness harness(options);
+  PendingReply held = HoldEngine(harness);
+  std::vector<PendingReply> replies;
+  for (int i = 0; i < 3; ++i) replies.push_back(harness.Submit(TextRequest(Letters(i, 9), 0)));
+  harness.gate().Open();
+  for (PendingReply& pending : replies) EXPECT_TRUE(pending.reply.get().status.ok());
+  EXPECT_TRUE(held.reply.get().status.ok());
+  EXPECT_EQ(harness.Settle().vector_count, 3);
+  EXPECT_EQ(harness.Metric("reprise_embedding_failures_total"), 0);
+}
+
+TEST(EngineCandidateTest, OldestOfTooManyWaitingPromptsIsDroppedAndCounted) {
+  Gate embedding;
+  HarnessOptions options;
+  options.before_embed = [&] {
+    embedding.Pass();
+    return absl::OkStatus();
+  };
+  EngineHarness harness(options);
+  embedding.Close();
+  constexpr int kPrompts = 1100, kWaiting = 1024;
+  for (int i = 0; i < kPrompts; ++i) harness.Run(TextRequest(Letters(i, 12), 0));
+  harness.engine().GetCacheStats();  // the last one's turn has ended
+  const double dropped = harness.Metric("reprise_embeddings_dropped_total");
+  EXPECT_GE(dropped, kPrompts - kWaiting - 8);
+  embedding.Open();
+  harness.Settle();
+  EXPECT_EQ(harness.embeddings() + dropped, kPrompts);
 }
 
 TEST(EngineCandidateTest, OtherModesAndPoliciesEmbedNothing) {

@@ -33,6 +33,9 @@ class GatedIndex final : public VectorIndex {
     return index_->Search(query, count);
   }
   bool Contains(uint64_t id) const override { return index_->Contains(id); }
+  bool Holds(uint64_t id, absl::Span<const float> vector) const override {
+    return index_->Holds(id, vector);
+  }
   std::vector<uint64_t> Ids() const override { return index_->Ids(); }
   int64_t size() const override { return index_->size(); }
   int dimensions() const override { return index_->dimensions(); }
@@ -88,6 +91,15 @@ void EngineHarness::Start() {
       if (options_.before_embed) RETURN_IF_ERROR(options_.before_embed());
       ++embeddings_;
       return EmbedLetters(text);
+    };
+    parts.embed_batch = [embed = parts.embed, this](absl::Span<const std::string> texts)
+        -> absl::StatusOr<std::vector<std::vector<float>>> {
+      ++embedding_batches_;
+      std::vector<std::vector<float>> vectors;
+      for (const std::string& text : texts) {
+        ASSIGN_OR_RETURN(vectors.emplace_back(), embed(text));
+      }
+      return vectors;
     };
   }
   parts.tokenizer = options_.tokenizer != nullptr ? options_.tokenizer : bytes_.get();

@@ -89,6 +89,7 @@ class EngineHarness {
   std::vector<std::string> events() const;            // names, in order
   std::vector<StepTrace> traces() const;
   int embeddings() const { return embeddings_; }
+  int embedding_batches() const { return embedding_batches_; }
 
   // The sum over the label sets of a metric whose labels contain `label`.
   double Metric(const std::string& name, const std::string& label = "") const;
@@ -105,6 +106,7 @@ class EngineHarness {
   std::atomic<int> steps_{0};
   std::atomic<int> largest_step_{0};
   std::atomic<int> embeddings_{0};
+  std::atomic<int> embedding_batches_{0};
   std::shared_ptr<KvStore> store_;
   std::shared_ptr<StoreFaults> faults_ = std::make_shared<StoreFaults>();
   VectorIndex* vectors_ = nullptr;

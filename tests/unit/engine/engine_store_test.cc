@@ -253,7 +253,7 @@ TEST(EngineStoreTest, SlowStoreHoldsNoMoreThanTheLimitInMemoryAndTheRestIsWritte
     EXPECT_TRUE(harness.Run(TextRequest(Letters(i, 64), 0)).status.ok());
     EXPECT_LE(harness.engine().GetCacheStats().pending_write_segments, 3);
   }
-  EXPECT_EQ(harness.Metric("reprise_store_failures_total", "\"write_queue_full\""), 3);
+  EXPECT_EQ(harness.Metric("reprise_store_skipped_segments_total", "\"queue_full\""), 3);
   harness.faults().OpenGates();
   EXPECT_EQ(harness.Settle().durable_segments, 3);
   for (uint32_t i = 0; i < 6; ++i) {
@@ -261,8 +261,62 @@ TEST(EngineStoreTest, SlowStoreHoldsNoMoreThanTheLimitInMemoryAndTheRestIsWritte
     harness.Settle();
   }
   EXPECT_EQ(harness.Settle().durable_segments, 6);
-  EXPECT_EQ(harness.Metric("reprise_store_failures_total"), 3);
+  EXPECT_EQ(harness.Metric("reprise_store_failures_total"), 0);
   EXPECT_TRUE(harness.Settle().disk_enabled) << "a full queue is no fault of the store";
+}
+
+HarnessOptions Selective(absl::Duration flush_after_idle) {
+  HarnessOptions options;
+  options.engine.write_selectively = true;
+  options.engine.flush_after_idle = flush_after_idle;
+  return options;
+}
+
+// A reply is given before its request has ended in the engine.
+void BeIdle(EngineHarness& harness, absl::Duration time) {
+  harness.engine().GetCacheStats();
+  harness.clock().Advance(time);
+}
+
+TEST(EngineStoreTest, AFirstUseIsWrittenOnceTheEngineIsIdleAndASecondAtOnce) {
+  EngineHarness harness(Selective(absl::Seconds(10)));
+  const std::string prompt = Letters(1, 130);
+  harness.Run(TextRequest(prompt, 0));
+  EXPECT_EQ(harness.engine().GetCacheStats().pending_write_segments, 0) << "it waits";
+  harness.Run(TextRequest(prompt, 0));
+  EXPECT_EQ(harness.engine().GetCacheStats().pending_write_segments, 3);
+  harness.Run(TextRequest(Letters(2, 64), 0));
+  BeIdle(harness, absl::Seconds(11));
+  EXPECT_EQ(harness.Settle().durable_segments, 4);
+  EXPECT_EQ(harness.Metric("reprise_store_skipped_segments_total"), 0);
+}
+
+TEST(EngineStoreTest, AFirstUseWhoseBlocksWereEvictedMeanwhileIsSkipped) {
+  HarnessOptions options = Selective(absl::Seconds(10));
+  options.num_blocks = 12;
+  EngineHarness harness(options);
+  for (const uint32_t i : {1, 2}) harness.Run(TextRequest(Letters(i, 128), 0));
+  BeIdle(harness, absl::Seconds(11));
+  const int64_t durable = harness.Settle().durable_segments;
+  EXPECT_LT(durable, 4);
+  EXPECT_GE(durable, 2);
+  EXPECT_GT(harness.Metric("reprise_store_skipped_segments_total", "\"evicted\""), 0);
+}
+
+TEST(EngineStoreTest, WhatComputesAsFastAsItLoadsIsNotWritten) {
+  HarnessOptions options = Selective(absl::ZeroDuration());
+  options.token_time = absl::ZeroDuration();
+  EngineHarness harness(options);
+  for (int use = 0; use < 2; ++use) harness.Run(TextRequest(Letters(1, 128), 0));
+  EXPECT_EQ(harness.Settle().durable_segments, 0);
+  EXPECT_EQ(harness.Metric("reprise_store_skipped_segments_total", "\"no_benefit\""), 4);
+}
+
+TEST(EngineStoreTest, WhatWaitsIsDurableAfterAnOrderlyEnd) {
+  EngineHarness harness(Selective(absl::Hours(1)));
+  harness.Run(TextRequest(Letters(1, 130), 0));
+  harness.Stop();
+  EXPECT_EQ(harness.store().Stats().segment_count, 3);
 }
 
 TEST(EngineStoreTest, StoreStaysWithinItsLimitAlsoWhenThatShrinks) {

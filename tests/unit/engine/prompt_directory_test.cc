@@ -84,5 +84,31 @@ TEST(PromptDirectoryTest, ComparesANeighbourTokenByToken) {
   EXPECT_EQ(PromptDirectory().Compare({1, 1.0f}, Ids{1}), std::nullopt);
 }
 
+TEST(PromptDirectoryTest, OfEquallyNearPromptsTheDeepestIsTheNearest) {
+  PromptDirectory prompts;
+  const uint64_t shallow = *prompts.Add(Ids{1, 9}), deep = *prompts.Add(Ids{1, 2, 9}),
+                 far = *prompts.Add(Ids{1, 2, 3, 9});
+  const Ids asked = {1, 2, 3, 4};
+  struct Case {
+    const char* name;
+    std::vector<Neighbor> neighbors;
+    std::optional<uint64_t> nearest;
+  };
+  const Case cases[] = {
+      {"equally near", {{shallow, 0.9f}, {deep, 0.9f}}, deep},
+      {"as rounding has it", {{shallow, 0.90005f}, {deep, 0.9f}}, deep},
+      {"one is farther", {{shallow, 0.9f}, {deep, 0.9f}, {far, 0.89f}}, deep},
+      {"the nearest is unknown", {{77, 0.9f}, {shallow, 0.8f}, {deep, 0.7f}}, shallow},
+      {"none is known", {{77, 0.9f}}, std::nullopt},
+      {"there is none", {}, std::nullopt},
+  };
+  for (const Case& c : cases) {
+    const auto nearest = prompts.Nearest(c.neighbors, asked);
+    ASSERT_EQ(nearest.has_value(), c.nearest.has_value()) << c.name;
+    if (!nearest) continue;
+    EXPECT_EQ(nearest->prompt_id, *c.nearest) << c.name;
+  }
+}
+
 }  // namespace
 }  // namespace reprise

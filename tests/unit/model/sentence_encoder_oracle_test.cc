@@ -41,5 +41,28 @@ TEST(SentenceEncoderOracleTest, CosineAgreesTo1e4) {
               worst);
 }
 
+TEST(SentenceEncoderOracleTest, BatchOfTextsOfAnyLengthGivesWhatEachGivesAlone) {
+  const auto encoder = LoadSentenceEncoder("models/all-minilm-l6-v2", 2);
+  ASSERT_TRUE(encoder.ok()) << encoder.status();
+  std::vector<std::vector<int32_t>> texts;
+  for (const int length : {1, 2, 30, 7, encoder->max_tokens}) {
+    std::vector<int32_t>& text = texts.emplace_back(length, 101);
+    for (int i = 1; i < length; ++i) text[i] = 1000 + (i * 37) % 9000;
+  }
+  const auto together = encoder->encode_batch(texts);
+  ASSERT_TRUE(together.ok()) << together.status();
+  ASSERT_EQ(together->size(), texts.size());
+  for (size_t t = 0; t < texts.size(); ++t) {
+    const auto alone = encoder->encode(texts[t]);
+    ASSERT_TRUE(alone.ok());
+    double dot = 0;
+    for (int d = 0; d < encoder->dimensions; ++d) dot += (*alone)[d] * (*together)[t][d];
+    EXPECT_NEAR(dot, 1, 1e-5) << texts[t].size() << " WordPieces";
+  }
+  texts.emplace_back();
+  EXPECT_TRUE(absl::IsInvalidArgument(encoder->encode_batch(texts).status()));
+  EXPECT_TRUE(encoder->encode_batch({})->empty());
+}
+
 }  // namespace
 }  // namespace reprise

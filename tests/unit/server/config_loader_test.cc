@@ -202,6 +202,9 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
       {"model.path=", "model.path: empty"},
       {"cache.similarity.encoder_path=", "cache.similarity.encoder_path: empty"},
       {"model.kv_dtype=INT8", "model.kv_dtype: INT8, expected FP32, BF16 or FP16"},
+      {"cache.store.codec=INT8",
+       "cache.store.codec: INT8, which changes replies: it needs "
+       "model.exactness: BEST_EFFORT"},
   };
   for (const auto& [setting, problem] : cases) {
     const auto config = LoadConfig("", {setting});

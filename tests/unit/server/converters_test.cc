@@ -2,12 +2,26 @@
 
 #include <gtest/gtest.h>
 
+#include "core/engine/prompt_directory.h"
 #include "tests/fakes/byte_model.h"
 
 namespace reprise::server {
 namespace {
 
 namespace wire = inference::v1;
+
+wire::Divergence MakeDivergence(int32_t position, const std::string& before,
+                                const std::string& prompt, const std::string& prompt_after,
+                                const std::string& cached, const std::string& cached_after) {
+  wire::Divergence divergence;
+  divergence.set_position(position);
+  divergence.set_context_before(before);
+  divergence.set_prompt_token_text(prompt);
+  divergence.set_prompt_context_after(prompt_after);
+  divergence.set_cached_token_text(cached);
+  divergence.set_cached_context_after(cached_after);
+  return divergence;
+}
 
 class ConvertersTest : public testing::Test {
  protected:
@@ -240,26 +254,76 @@ TEST_F(ConvertersTest, SummaryOfARequestThatEndedInTheQueueHasNoDecision) {
   EXPECT_EQ(summary.queue, absl::Seconds(9));
 }
 
-TEST_F(ConvertersTest, DivergenceShowsBothTokensAndWhatPrecedes) {
-  Explanation explanation;
-  explanation.nearest = Candidate{3, 0.9f, 5, 5};
-  explanation.nearest_ids = {'t', 'h', 'e', ' ', 'c', 'a', 't'};
-  const TokenizedPrompt prompt{{'t', 'h', 'e', ' ', 'c', 'u', 'p'}, "the cup"};
-  wire::ExplainPromptResponse out;
-  FillExplanation(explanation, prompt, model_.facts, out);
-  EXPECT_EQ(out.prompt_token_count(), 7);
-  EXPECT_EQ(out.nearest().first_divergent_position(), 5);
-  EXPECT_EQ(out.divergence().position(), 5);
-  EXPECT_EQ(out.divergence().prompt_token_text(), "u");
-  EXPECT_EQ(out.divergence().cached_token_text(), "a");
-  EXPECT_EQ(out.divergence().context_before(), "the c");
+// One byte a token; 256 is special.
+TEST_F(ConvertersTest, DivergenceShowsBothTokensAndTheirNeighbours) {
+  using Ids = std::vector<TokenId>;
+  const Ids cat = {'t', 'h', 'e', ' ', 'c', 'a', 't', 's'};
+  const struct {
+    const char* name;
+    Ids prompt, cached;
+    int32_t context;
+    wire::Divergence expected;
+  } kCases[] = {
+      {"in the middle",
+       {'t', 'h', 'e', ' ', 'c', 'u', 'p', 's'},
+       cat,
+       2,
+       MakeDivergence(5, " c", "u", "ps", "a", "ts")},
+      {"at the first token", {'T', 'h'}, cat, 3, MakeDivergence(0, "", "T", "h", "t", "he ")},
+      {"this prompt ends", {'t', 'h'}, cat, 3, MakeDivergence(2, "th", "", "", "e", " ca")},
+      {"the cached one ends", cat, {'t', 'h'}, 3, MakeDivergence(2, "th", "e", " ca", "", "")},
+      {"a special token",
+       {256, 't', 'h'},
+       {'t', 'h'},
+       8,
+       MakeDivergence(0, "", "<|eos|>", "th", "t", "h")},
+      {"half a character",
+       {0xC3, 0xA9},
+       {0xC3, 0xA8},
+       8,
+       MakeDivergence(1, "\uFFFD", "\uFFFD", "", "\uFFFD", "")},
+  };
+  for (const auto& c : kCases) {
+    PromptDirectory prompts;
+    Explanation explanation;
+    explanation.nearest = prompts.Compare({*prompts.Add(c.cached), 0.9f}, c.prompt);
+    explanation.nearest_ids = c.cached;
+    wire::ExplainPromptResponse out;
+    FillExplanation(explanation, {{c.prompt, ""}, c.context}, model_.facts, out);
+    wire::Divergence expected = c.expected;
+    const auto at = static_cast<size_t>(expected.position());
+    if (at < c.prompt.size()) expected.set_prompt_token_id(c.prompt[at]);
+    if (at < c.cached.size()) expected.set_cached_token_id(c.cached[at]);
+    EXPECT_EQ(out.divergence().ShortDebugString(), expected.ShortDebugString()) << c.name;
+  }
 }
 
-TEST_F(ConvertersTest, ExplanationWithoutNeighbourHasNoDivergence) {
+TEST_F(ConvertersTest, ExplanationOfACachedPromptOrWithoutNeighbourHasNoDivergence) {
   wire::ExplainPromptResponse out;
-  FillExplanation({}, {{1, 2}, ""}, model_.facts, out);
+  FillExplanation({}, {{{1, 2}, ""}}, model_.facts, out);
   EXPECT_FALSE(out.has_nearest());
   EXPECT_FALSE(out.has_divergence());
+  Explanation same;
+  same.nearest = Candidate{3, 1.0f, 2, std::nullopt};
+  same.nearest_ids = {1, 2};
+  FillExplanation(same, {{{1, 2}, ""}}, model_.facts, out);
+  EXPECT_TRUE(out.has_nearest());
+  EXPECT_FALSE(out.has_divergence());
+}
+
+TEST_F(ConvertersTest, ExplanationSaysWhatItWouldCost) {
+  Explanation explanation;
+  explanation.predicted_cold_prefill = absl::Milliseconds(9);
+  explanation.predicted_warm_prefill = absl::Milliseconds(5);
+  explanation.predicted_load = absl::Milliseconds(3);
+  explanation.load_bytes = 77;
+  wire::ExplainPromptResponse out;
+  FillExplanation(explanation, {{{1, 2}, ""}}, model_.facts, out);
+  EXPECT_EQ(out.predicted_cold_prefill().nanos(), 9000000);
+  EXPECT_EQ(out.predicted_warm_prefill().nanos(), 5000000);
+  EXPECT_EQ(out.predicted_load().nanos(), 3000000);
+  EXPECT_EQ(out.predicted_prefill().nanos(), 2000000);
+  EXPECT_EQ(out.load_bytes(), 77);
 }
 
 TEST_F(ConvertersTest, StatsKeepEveryCount) {

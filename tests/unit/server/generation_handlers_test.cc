@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/fakes/byte_model.h"
 #include "tests/fakes/simulated_clock.h"
 
@@ -224,6 +225,20 @@ TEST_F(GenerationHandlersTest, ExplainPromptAsksWithTheTokenisedPrompt) {
   ASSERT_TRUE(handlers_.ExplainPrompt(call_, request, response).ok());
   EXPECT_EQ(response.prompt_token_count(), 5);
   EXPECT_EQ(response.ideal_token_count(), 4);
+}
+
+TEST_F(GenerationHandlersTest, ExplainPromptRefusesMoreContextThanItShows) {
+  wire::ExplainPromptRequest request;
+  request.mutable_prompt()->set_text("hello");
+  wire::ExplainPromptResponse response;
+  for (const auto& [count, ok] : {std::pair(-1, false), {0, true}, {256, true}, {257, false}}) {
+    request.set_context_token_count(count);
+    const absl::Status status = handlers_.ExplainPrompt(call_, request, response);
+    EXPECT_EQ(status.ok(), ok) << count;
+    if (ok) continue;
+    EXPECT_EQ(status.message(),
+              absl::StrCat("context_token_count: ", count, ", expected 0 to 256"));
+  }
 }
 
 TEST_F(GenerationHandlersTest, ExplainPromptEndsWithItsCall) {

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <limits>
 #include <random>
+#include <thread>
 
 #include "core/base/digest.h"
 #include "core/similarity/brute_force_index.h"
@@ -179,7 +180,7 @@ TEST_F(FaissIndexTest, RefusesAForgedFileWithVectorsThatAreNone) {
   std::string bytes(std::istreambuf_iterator<char>(file), {});
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(bytes.data() + bytes.size() - sizeof(nan), &nan, sizeof(nan));
-  const size_t body = bytes.size() - sizeof(uint64_t) - kDimensions * sizeof(float);
+  const size_t body = bytes.size() - sizeof(uint64_t) - 1 - kDimensions * sizeof(float);
   const Checksum128 checksum = Xxh3Checksum({AsBytes(bytes).subspan(body)});
   std::memcpy(bytes.data() + body - sizeof(checksum), &checksum, sizeof(checksum));
   std::ofstream(path_, std::ios::binary) << bytes;

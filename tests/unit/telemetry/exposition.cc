@@ -130,7 +130,7 @@ RequestSummary FullSummary() {
   for (absl::Duration* time :
        {&s.queue, &s.tokenize, &s.lookup, &s.load, &s.prefill, &s.time_to_first_token, &s.decode,
         &s.total, &s.predicted_load, &s.predicted_prefill, &s.actual_load,
-        &s.predicted_cold_prefill, &s.entry_age, &s.shared_wait, &s.predicted_total}) {
+        &s.predicted_cold_prefill, &s.entry_age, &s.regret, &s.shared_wait, &s.predicted_total}) {
     *time = absl::Milliseconds(milliseconds++);
   }
   return s;
@@ -151,6 +151,8 @@ void RecordEverything(Metrics& metrics) {
   metrics.SegmentRead(1300, absl::Milliseconds(7));
   metrics.SegmentCorrupt();
   metrics.SegmentsEvicted(14, 1400);
+  metrics.SegmentCompressed("lossless", 1800);
+  metrics.SegmentSkipped(WriteSkip::kEvicted, 1700);
   metrics.BlocksEvicted(15);
   metrics.SetNamespaceGauges({{"alice", 20, 21, 22, 23}});
   metrics.SegmentOverQuota("alice");
@@ -158,7 +160,7 @@ void RecordEverything(Metrics& metrics) {
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
   metrics.ShadowVerified(ShadowResult::kMismatch);
-  metrics.Regret(absl::Milliseconds(500));
+  metrics.EmbeddingDropped();
   metrics.LogLinesDropped(16);
 }
 

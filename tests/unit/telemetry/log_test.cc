@@ -244,7 +244,8 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "predicted_cold_prefill_seconds",
                                    "predicted_total_seconds",
                                    "actual_load_seconds",
-                                   "entry_age_seconds"}));
+                                   "entry_age_seconds",
+                                   "regret_seconds"}));
 }
 
 TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
@@ -263,6 +264,7 @@ TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
       s.disk_bytes_read = random();
       s.queue = absl::Microseconds(random() % 100000);
       s.total = absl::Microseconds(random() % 100000);
+      s.regret = absl::Microseconds(random() % 100000);
       metrics_.RequestFinished(s);
       logger->Request(s);
     }
@@ -289,6 +291,7 @@ TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
       {"disk_bytes_read", "reprise_request_disk_read_bytes_total"},
       {"queue_seconds", "reprise_queue_seconds_sum"},
       {"total_seconds", "reprise_request_seconds_sum"},
+      {"regret_seconds", "reprise_regret_seconds_total"},
   };
   for (const auto& [key, metric] : pairs) {
     EXPECT_GT(sums[key], 0) << key;

@@ -119,13 +119,18 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_store_corrupt_segments_total", 1},
       {"reprise_store_evicted_segments_total", 14},
       {"reprise_store_evicted_bytes_total", 1400},
+      {"reprise_store_compressed_segments_total", 1},
+      {"reprise_store_compression_saved_bytes_total", 1800},
+      {"reprise_store_skipped_segments_total", 1},
+      {"reprise_store_skipped_bytes_total", 1700},
       {"reprise_host_evicted_blocks_total", 15},
       {"reprise_store_failures_total", 1},
       {"reprise_embeddings_total", 1},
       {"reprise_embedding_seconds_sum", 0.008},
       {"reprise_embedding_failures_total", 1},
       {"reprise_shadow_verifications_total", 1},
-      {"reprise_regret_seconds_total", 0.5},
+      {"reprise_embeddings_dropped_total", 1},
+      {"reprise_regret_seconds_total", 0.028},
       {"reprise_log_lines_dropped_total", 16},
       {"reprise_tenant_requests_total", 2},
       {"reprise_tenant_tokens_total", 214},
@@ -223,13 +228,9 @@ TEST(MetricsTest, HitIsNoMissWithoutAReason) {
 TEST(MetricsTest, StoreFailuresAreCountedByTheirOperation) {
   Metrics metrics;
   const std::pair<StoreFailure, const char*> operations[] = {
-      {StoreFailure::kOpen, "open"},
-      {StoreFailure::kRead, "read"},
-      {StoreFailure::kWrite, "write"},
-      {StoreFailure::kDelete, "delete"},
-      {StoreFailure::kList, "list"},
-      {StoreFailure::kWriteQueueFull, "write_queue_full"},
-      {StoreFailure::kLoadStalled, "load_stalled"}};
+      {StoreFailure::kOpen, "open"},   {StoreFailure::kRead, "read"},
+      {StoreFailure::kWrite, "write"}, {StoreFailure::kDelete, "delete"},
+      {StoreFailure::kList, "list"},   {StoreFailure::kLoadStalled, "load_stalled"}};
   for (const auto& [failure, name] : operations) {
     metrics.StoreFailed(failure);
     EXPECT_THAT(metrics.Serialize(), HasSubstr(absl::StrCat("{operation=\"", name, "\"} 1\n")));
