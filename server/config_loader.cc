@@ -276,6 +276,8 @@ absl::Status CheckCallLimit(const config::v1::ServerConfig& c) {
 
 absl::Status CheckLimits(const config::v1::ServerConfig& c) {
   constexpr int64_t kHuge = int64_t{1} << 50;
+  const auto& store = c.cache().store();
+  const auto& generation = c.generation();
   struct Limit {
     const char* path;
     int64_t value, low, high;
@@ -296,15 +298,13 @@ absl::Status CheckLimits(const config::v1::ServerConfig& c) {
         Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
         Limit{"cache.device_bytes", c.cache().device_bytes(), 1 << 20, kHuge},
         Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
-        Limit{"cache.store.write_buffer_bytes", c.cache().store().write_buffer_bytes(), 1 << 20,
-              1 << 30},
-        Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
-              kHuge},
+        Limit{"cache.store.write_buffer_bytes", store.write_buffer_bytes(), 1 << 20, 1 << 30},
+        Limit{"cache.store.write_bytes_per_second", store.write_bytes_per_second(), 0, kHuge},
         Limit{"cache.similarity.top_k", c.cache().similarity().top_k(), 1, 1000},
-        Limit{"generation.default_max_output_tokens", c.generation().default_max_output_tokens(), 0,
+        Limit{"generation.default_max_output_tokens", generation.default_max_output_tokens(), 0,
               1 << 24},
         Limit{"generation.speculation.max_draft_tokens",
-              c.generation().speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
+              generation.speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
     RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
   }
   return absl::OkStatus();
@@ -316,13 +316,13 @@ absl::Status CheckText(absl::string_view path, const std::string& text) {
 }
 
 absl::Status CheckCodec(const config::v1::ServerConfig& c) {
-  if (c.cache().store().codec() != config::v1::STORE_CODEC_INT8) return absl::OkStatus();
-  if (c.model().exactness() != config::v1::EXACTNESS_BEST_EFFORT) {
-    return absl::InvalidArgumentError(
-        "cache.store.codec: INT8, which changes replies: it needs model.exactness: BEST_EFFORT");
-  }
-  if (c.model().kv_dtype() == config::v1::DTYPE_BF16) return absl::OkStatus();
-  return absl::InvalidArgumentError("cache.store.codec: INT8, which needs model.kv_dtype: BF16");
+  const bool may_round = c.model().exactness() == config::v1::EXACTNESS_BEST_EFFORT;
+  const bool fits = may_round && c.model().kv_dtype() == config::v1::DTYPE_BF16;
+  if (c.cache().store().codec() != config::v1::STORE_CODEC_INT8 || fits) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("cache.store.codec: INT8, which ",
+                   may_round ? "needs model.kv_dtype: BF16"
+                             : "changes replies: it needs model.exactness: BEST_EFFORT"));
 }
 
 }  // namespace

@@ -176,7 +176,6 @@ class EngineImpl final : public Engine {
   void StartLookup(const SequencePtr& sequence);
   void LookUp(const SequencePtr& sequence);
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
-  void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
   void LearnFromLoad(CacheNamespace& in, const LoadResult& load);
@@ -233,9 +232,8 @@ class EngineImpl final : public Engine {
   static int64_t PayloadBytes(const std::vector<SegmentRecord>& segments);
 
   // engine_similarity.cc: the vector index.
-  // Where to look for the prompts nearest to one, and how many are wanted.
   struct NearestQuery {
-    CacheNamespace* in = nullptr;
+    CacheNamespace* in = nullptr;  // where to look
     int wanted = 0;
   };
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
@@ -288,8 +286,9 @@ class EngineImpl final : public Engine {
                    size_t index);
   bool DropAhead(const Sequence& sequence);
 
-  // engine_marks.cc: what operators ask of entries.
+  // engine_marks.cc: what operators ask of entries, and their uses.
   absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
+  void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void DropExpired();
 
   // engine_persist.cc: what outlives the request.
@@ -379,8 +378,8 @@ class EngineImpl final : public Engine {
   std::deque<OutstandingLoad> loads_;  // the reader's, in its order, those of ended requests too
   bool reader_stalled_ = false;        // loads_ are given up
   bool retrying_store_ = false;
-  absl::Duration retry_store_at_;    // while it is off
-  absl::Duration retry_vectors_at_;  // while the last save failed
+  // While it is off; while the last save of the vectors failed.
+  absl::Duration retry_store_at_, retry_vectors_at_;
   struct PendingEmbedding {
     CacheNamespace* in = nullptr;
     std::vector<TokenId> ids;
@@ -388,11 +387,10 @@ class EngineImpl final : public Engine {
   };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  absl::Duration embed_beside_from_;  // while others decode: not before
-  int64_t adding_vectors_ = 0;        // on their way into the index
-  int64_t vector_changes_ = 0;        // since the index was saved
-  bool saving_vectors_ = false;
-  bool vectors_not_saved_ = false;  // the last attempt failed
+  absl::Duration embed_beside_from_;                         // while others decode: not before
+  int64_t adding_vectors_ = 0;                               // on their way into the index
+  int64_t vector_changes_ = 0;                               // since the index was saved
+  bool saving_vectors_ = false, vectors_not_saved_ = false;  // not: the last attempt failed
 
   // Declared last: they are joined before what they use goes away.
   std::unique_ptr<WorkerThread> reader_, writer_, embedder_;

@@ -43,6 +43,14 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
   return marked;
 }
 
+// What is reused from memory counts as used on disk too: it would be loaded next time.
+void EngineImpl::TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens) {
+  size_t used = 0;
+  while (used < disk.segments.size() && disk.segments[used].start_position < tokens) ++used;
+  in.disk.Touch(absl::MakeConstSpan(disk.segments).subspan(0, used),
+                absl::ToUnixMillis(parts_.clock->Now()));
+}
+
 void EngineImpl::DropExpired() {
   const absl::Time now = parts_.clock->Now();
   blocks_.DropExpired(now);

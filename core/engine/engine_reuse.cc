@@ -151,14 +151,6 @@ void EngineImpl::LookUp(const SequencePtr& sequence) {
   }
 }
 
-// What is reused from memory counts as used on disk too: it would be loaded next time.
-void EngineImpl::TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens) {
-  size_t used = 0;
-  while (used < disk.segments.size() && disk.segments[used].start_position < tokens) ++used;
-  in.disk.Touch(absl::MakeConstSpan(disk.segments).subspan(0, used),
-                absl::ToUnixMillis(parts_.clock->Now()));
-}
-
 void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
                            DiskCache::Match disk) {
   sequence->state = SequenceState::kLoading;

@@ -22,6 +22,8 @@
 namespace reprise::bench {
 namespace {
 
+constexpr NamespaceId kIn = 0;  // the only one
+
 struct Outcome {
   int64_t hit_tokens = 0;
   double saved = 0;
@@ -33,10 +35,10 @@ double SavedBy(int32_t hit, double depth_cost) { return hit * (1 + depth_cost * 
 void Serve(const TraceRequest& request, BlockCache& cache, double depth_cost, Outcome& outcome) {
   cache.SetNow(request.seconds);
   const auto usable = static_cast<int32_t>(request.prompt.size()) - 1;
-  const int32_t hit = std::min(cache.MatchedTokens(request.prompt), usable);
+  const int32_t hit = std::min(cache.MatchedTokens(kIn, request.prompt), usable);
   outcome.hit_tokens += hit;
   outcome.saved += SavedBy(hit, depth_cost);
-  std::vector<BlockId> blocks = cache.Share(request.prompt, hit);
+  std::vector<BlockId> blocks = cache.Share(kIn, request.prompt, hit);
   if (hit % kBlockTokens != 0) {  // the last one is copied
     cache.Release(blocks.back());
     blocks.pop_back();
@@ -45,12 +47,12 @@ void Serve(const TraceRequest& request, BlockCache& cache, double depth_cost, Ou
   ids.insert(ids.end(), request.output.begin(), request.output.end());
   const auto needed = static_cast<size_t>(BlocksFor(static_cast<int32_t>(ids.size())));
   while (blocks.size() < needed) {
-    const auto block = cache.Allocate();
+    const auto block = cache.Allocate(kIn);
     if (!block.ok()) break;
     blocks.push_back(*block);
   }
   ids.resize(std::min(ids.size(), blocks.size() * kBlockTokens));
-  cache.Commit(ids, absl::MakeSpan(blocks), /*whole_blocks_only=*/false);
+  cache.Commit(kIn, ids, absl::MakeSpan(blocks), /*whole_blocks_only=*/false);
   for (const BlockId block : blocks) cache.Release(block);
 }
 
@@ -58,6 +60,7 @@ Outcome Replay(const std::vector<TraceRequest>& trace, int32_t blocks,
                const EvictionOptions& eviction, double depth_cost) {
   Metrics metrics;
   BlockCache cache(blocks, &metrics, eviction);
+  cache.AddNamespace(0);
   EvictionCosts costs;
   costs.per_depth = depth_cost;
   cache.SetCosts(costs);

@@ -195,6 +195,7 @@ TEST(EngineNamespaceTest, ASegmentLargerThanTheQuotaIsNotWrittenAndCounted) {
 TEST(EngineNamespaceTest, OfAFullDiskTheNamespaceThatHoldsMostGivesWay) {
   HarnessOptions options = Options();
   options.engine.max_disk_bytes = 40 * BlockBytes();
+  options.engine.eviction.policy = EvictionPolicy::kLru;  // which of its own is not the question
   EngineHarness harness(options);
   harness.Run(Of("bob", Prompt(100)));
   for (int i = 0; i < 16; ++i) {
