@@ -1,7 +1,9 @@
 """Writes a small Llama of random weights with a tokenizer of bytes, as a Hugging Face folder: a real server runs thousands
 of requests on it in a minute."""
 
+import array
 import json
+import math
 import os
 import random
 import struct
@@ -9,8 +11,12 @@ import struct
 from server_process import ROOT
 
 BYTES = 256  # ids 0 to 255 of GPT-2's byte-level vocabulary; the next id ends a text
-VOCABULARY = 264
-HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM, CONTEXT = 32, 64, 2, 2, 1, 16, 1024
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 264, "hidden_size": 32,
+    "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+    "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": True,
+    "rope_theta": 10000.0, "eos_token_id": BYTES,
+}
 
 
 def write_tokenizer(folder, end_of_text):
@@ -26,33 +32,39 @@ def write_tokenizer(folder, end_of_text):
         json.dump({"eos_token": end_of_text}, file)
 
 
-def shapes():
-    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
-    yield "model.norm.weight", (HIDDEN,)
-    for layer in range(LAYERS):
+def shapes(config):
+    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    heads, kv_heads = (config[name] * config["head_dim"] for name in ("num_attention_heads", "num_key_value_heads"))
+    yield "model.embed_tokens.weight", (vocabulary, hidden)
+    if not config["tie_word_embeddings"]:
+        yield "lm_head.weight", (vocabulary, hidden)
+    yield "model.norm.weight", (hidden,)
+    for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
-        yield prefix + "input_layernorm.weight", (HIDDEN,)
-        yield prefix + "post_attention_layernorm.weight", (HIDDEN,)
-        yield prefix + "self_attn.q_proj.weight", (HEADS * HEAD_DIM, HIDDEN)
-        yield prefix + "self_attn.k_proj.weight", (KV_HEADS * HEAD_DIM, HIDDEN)
-        yield prefix + "self_attn.v_proj.weight", (KV_HEADS * HEAD_DIM, HIDDEN)
-        yield prefix + "self_attn.o_proj.weight", (HIDDEN, HEADS * HEAD_DIM)
-        yield prefix + "mlp.gate_proj.weight", (INNER, HIDDEN)
-        yield prefix + "mlp.up_proj.weight", (INNER, HIDDEN)
-        yield prefix + "mlp.down_proj.weight", (HIDDEN, INNER)
+        yield prefix + "input_layernorm.weight", (hidden,)
+        yield prefix + "post_attention_layernorm.weight", (hidden,)
+        for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            yield f"{prefix}self_attn.{name}_proj.weight", (rows, hidden)
+        yield prefix + "self_attn.o_proj.weight", (hidden, heads)
+        yield prefix + "mlp.gate_proj.weight", (inner, hidden)
+        yield prefix + "mlp.up_proj.weight", (inner, hidden)
+        yield prefix + "mlp.down_proj.weight", (hidden, inner)
 
 
-def write_weights(folder, seed):
+def write_weights(folder, config, seed=1):
+    """Writes config.json, and weights large enough that the next token follows from all before it."""
     numbers = random.Random(seed)
-    header, data = {}, b""
-    for name, shape in shapes():
-        count = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        values = [1.0] * count if len(shape) == 1 else [numbers.gauss(0, 0.3) for _ in range(count)]
-        blob = struct.pack(f"<{count}f", *values)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [len(data), len(data) + len(blob)]}
-        data += blob
+    header, data = {}, bytearray()
+    for name, shape in shapes(config):
+        count = math.prod(shape)
+        values = array.array("f", [1.0] * count if len(shape) == 1 else [numbers.gauss(0, 0.3) for _ in range(count)])
+        begin = len(data)
+        data += values.tobytes()
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, len(data)]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
     with open(os.path.join(folder, "model.safetensors"), "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text + data)
 
@@ -60,13 +72,6 @@ def write_weights(folder, seed):
 def write(folder, seed=1, end_of_text="<|endoftext|>", **changes):
     """`changes` go over the fields of config.json."""
     os.makedirs(folder)
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": HIDDEN,
-              "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-              "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "max_position_embeddings": CONTEXT,
-              "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": True, "rope_theta": 10000.0,
-              "eos_token_id": BYTES, **changes}
-    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-        json.dump(config, file)
     write_tokenizer(folder, end_of_text)
-    write_weights(folder, seed)
+    write_weights(folder, {**CONFIG, **changes}, seed)
     return folder

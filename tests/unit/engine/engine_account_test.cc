@@ -179,7 +179,7 @@ TEST(EngineAccountTest, WhatAPreemptedOneFindsWhenItResumesIsWhatCounts) {
   };
   const std::string prompt = Letters(1, 64);
   for (const Case& c : {Case{"an older one with the same prompt was ahead of it", 12, 3,
-                             TextRequest("#", 150, CachePolicy::kBypass), TextRequest(prompt, 30),
+                             TextRequest("#", 150, CachePolicy::kBypass), TextRequest(prompt, 22),
                              TextRequest(prompt, 1), 16, 48},
                         Case{"of what it found most was evicted before its first step", 16, 2,
                              TextRequest("#", 130, CachePolicy::kBypass),
