@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt_lookup.h"
+#include "server/kv_config.h"
 #include "server/security_config.h"
 
 namespace reprise::server {
@@ -315,16 +316,6 @@ absl::Status CheckText(absl::string_view path, const std::string& text) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": empty"));
 }
 
-absl::Status CheckCodec(const config::v1::ServerConfig& c) {
-  const bool may_round = c.model().exactness() == config::v1::EXACTNESS_BEST_EFFORT;
-  const bool fits = may_round && c.model().kv_dtype() == config::v1::DTYPE_BF16;
-  if (c.cache().store().codec() != config::v1::STORE_CODEC_INT8 || fits) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("cache.store.codec: INT8, which ",
-                   may_round ? "needs model.kv_dtype: BF16"
-                             : "changes replies: it needs model.exactness: BEST_EFFORT"));
-}
-
 }  // namespace
 
 absl::Status MergeYaml(absl::string_view yaml, absl::string_view name,
@@ -370,13 +361,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
   RETURN_IF_ERROR(CheckText("model.path", c.model().path()));
   RETURN_IF_ERROR(CheckText("cache.default_tenant", c.cache().default_tenant()));
   RETURN_IF_ERROR(CheckText("cache.store.path", c.cache().store().path()));
-  const config::v1::Dtype kv_dtype = c.model().kv_dtype();
-  if (kv_dtype == config::v1::DTYPE_INT8 || kv_dtype == config::v1::DTYPE_AS_STORED) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("model.kv_dtype: ", config::v1::Dtype_Name(kv_dtype).substr(sizeof("DTYPE")),
-                     ", expected FP32, BF16 or FP16"));
-  }
-  RETURN_IF_ERROR(CheckCodec(c));
+  RETURN_IF_ERROR(CheckKvFormat(c));
   const auto& similarity = c.cache().similarity();
   if (c.cache().retrieval_mode() == config::v1::RETRIEVAL_MODE_SEMANTIC && !similarity.enabled()) {
     return absl::InvalidArgumentError(
