@@ -46,20 +46,45 @@ absl::Status ToAbsl(const grpc::Status& status) {
                       absl::StrCat(status.error_message(), DetailText(status)));
 }
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
-  return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+using AdminStub = admin::v1::CacheAdminService::Stub;
+
+// One unary call.
+template <typename Stub, typename Request, typename Response>
+absl::StatusOr<Response> Call(
+    Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+    const std::unique_ptr<grpc::ClientContext>& context, const Request& request) {
+  Response response;
+  const absl::Status status = ToAbsl((stub.*method)(context.get(), request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientOptions& options) {
+  if (options.ca_pem.empty()) {
+    return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  }
+  grpc::ChannelArguments arguments;
+  if (!options.server_name.empty()) {
+    arguments.SetString(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, options.server_name);
+  }
+  return grpc::CreateCustomChannel(
+      address, grpc::SslCredentials({options.ca_pem, options.key_pem, options.certificate_pem}),
+      arguments);
 }
 
 }  // namespace
 
 Client::Client(const ClientOptions& options)
     : options_(options),
-      generation_(inference::v1::GenerationService::NewStub(Connect(options.address))),
-      admin_(admin::v1::CacheAdminService::NewStub(Connect(options.admin_address))) {}
+      generation_(inference::v1::GenerationService::NewStub(Connect(options.address, options))),
+      admin_(admin::v1::CacheAdminService::NewStub(Connect(options.admin_address, options))) {}
 
 std::unique_ptr<grpc::ClientContext> Client::NewContext() const {
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
+  if (!options_.token.empty()) {
+    context->AddMetadata("authorization", absl::StrCat("Bearer ", options_.token));
+  }
   return context;
 }
 
@@ -118,8 +143,69 @@ absl::StatusOr<inference::v1::Model> Client::GetModel() {
 }
 
 absl::StatusOr<admin::v1::GetCacheStatsResponse> Client::GetCacheStats() {
-  admin::v1::GetCacheStatsResponse response;
-  const absl::Status status = ToAbsl(admin_->GetCacheStats(NewContext().get(), {}, &response));
+  return Call(*admin_, &AdminStub::GetCacheStats, NewContext(), admin::v1::GetCacheStatsRequest());
+}
+
+absl::StatusOr<admin::v1::ListCacheEntriesResponse> Client::ListCacheEntries(
+    const admin::v1::ListCacheEntriesRequest& request) {
+  return Call(*admin_, &AdminStub::ListCacheEntries, NewContext(), request);
+}
+
+absl::StatusOr<admin::v1::ExplainCacheLookupResponse> Client::ExplainCacheLookup(
+    const admin::v1::ExplainCacheLookupRequest& request) {
+  return Call(*admin_, &AdminStub::ExplainCacheLookup, NewContext(), request);
+}
+
+absl::StatusOr<admin::v1::WarmCacheResponse> Client::WarmCache(
+    const admin::v1::WarmCacheRequest& request) {
+  return Call(*admin_, &AdminStub::WarmCache, NewContext(), request);
+}
+
+absl::StatusOr<admin::v1::PinCacheEntryResponse> Client::PinCacheEntry(
+    const admin::v1::PinCacheEntryRequest& request) {
+  return Call(*admin_, &AdminStub::PinCacheEntry, NewContext(), request);
+}
+
+absl::StatusOr<admin::v1::SetCacheEntryTtlResponse> Client::SetCacheEntryTtl(
+    const admin::v1::SetCacheEntryTtlRequest& request) {
+  return Call(*admin_, &AdminStub::SetCacheEntryTtl, NewContext(), request);
+}
+
+absl::StatusOr<admin::v1::PurgeCacheEntriesResponse> Client::PurgeCacheEntries(
+    const admin::v1::PurgeCacheEntriesRequest& request) {
+  return Call(*admin_, &AdminStub::PurgeCacheEntries, NewContext(), request);
+}
+
+absl::StatusOr<admin::v1::ExportCacheEntriesResponse> Client::ExportCacheEntries(
+    const admin::v1::ExportCacheEntriesRequest& request,
+    const std::function<void(const std::string&)>& on_data) {
+  const auto context = NewContext();
+  const auto stream = admin_->ExportCacheEntries(context.get(), request);
+  admin::v1::ExportCacheEntriesResponse piece, last;
+  while (stream->Read(&piece)) {
+    on_data(piece.data());
+    last = piece;
+  }
+  const absl::Status status = ToAbsl(stream->Finish());
+  if (!status.ok()) return status;
+  if (last.digest().empty()) return absl::DataLossError("the archive ended without its digest");
+  last.clear_data();
+  return last;
+}
+
+absl::StatusOr<admin::v1::ImportCacheEntriesResponse> Client::ImportCacheEntries(
+    admin::v1::ImportCacheEntriesRequest first, const std::function<std::string()>& read) {
+  const auto context = NewContext();
+  admin::v1::ImportCacheEntriesResponse response;
+  const auto stream = admin_->ImportCacheEntries(context.get(), &response);
+  admin::v1::ImportCacheEntriesRequest piece = std::move(first);
+  while (true) {
+    piece.set_data(read());
+    if (piece.data().empty() || !stream->Write(piece)) break;
+    piece.Clear();
+  }
+  stream->WritesDone();
+  const absl::Status status = ToAbsl(stream->Finish());
   if (!status.ok()) return status;
   return response;
 }

@@ -22,6 +22,11 @@ struct ClientOptions {
   std::string address = "127.0.0.1:8470";        // inference, host:port
   std::string admin_address = "127.0.0.1:8471";  // admin, host:port
   absl::Duration timeout = absl::Minutes(5);     // of one call
+  std::string ca_pem;                            // signs the server's certificate; empty: no TLS
+  std::string certificate_pem;                   // the client's own, with TLS; empty: none
+  std::string key_pem;                           // its key
+  std::string server_name;  // that the server's certificate must have; empty: the address
+  std::string token;        // bearer token; empty: none
 };
 
 class Client {
@@ -44,6 +49,27 @@ class Client {
       const inference::v1::ExplainPromptRequest& request);
   absl::StatusOr<inference::v1::Model> GetModel();
   absl::StatusOr<admin::v1::GetCacheStatsResponse> GetCacheStats();
+  absl::StatusOr<admin::v1::ListCacheEntriesResponse> ListCacheEntries(
+      const admin::v1::ListCacheEntriesRequest& request);
+  absl::StatusOr<admin::v1::ExplainCacheLookupResponse> ExplainCacheLookup(
+      const admin::v1::ExplainCacheLookupRequest& request);
+  absl::StatusOr<admin::v1::WarmCacheResponse> WarmCache(
+      const admin::v1::WarmCacheRequest& request);
+  absl::StatusOr<admin::v1::PinCacheEntryResponse> PinCacheEntry(
+      const admin::v1::PinCacheEntryRequest& request);
+  absl::StatusOr<admin::v1::SetCacheEntryTtlResponse> SetCacheEntryTtl(
+      const admin::v1::SetCacheEntryTtlRequest& request);
+  absl::StatusOr<admin::v1::PurgeCacheEntriesResponse> PurgeCacheEntries(
+      const admin::v1::PurgeCacheEntriesRequest& request);
+
+  // Hands the archive's bytes to `on_data`, in order; the last message, without them.
+  absl::StatusOr<admin::v1::ExportCacheEntriesResponse> ExportCacheEntries(
+      const admin::v1::ExportCacheEntriesRequest& request,
+      const std::function<void(const std::string&)>& on_data);
+
+  // Sends `first` and then the bytes that `read` gives until they are empty.
+  absl::StatusOr<admin::v1::ImportCacheEntriesResponse> ImportCacheEntries(
+      admin::v1::ImportCacheEntriesRequest first, const std::function<std::string()>& read);
 
  private:
   std::unique_ptr<grpc::ClientContext> NewContext() const;

@@ -28,6 +28,9 @@ struct GlobalOptions {
   Client Connect() const;
 };
 
+// TLS and credentials of all commands. Secrets come from files, never from the command line.
+void AddSecurityOptions(CLI::App& app, GlobalOptions& globals);
+
 // A command returns its exit code.
 using Command = std::function<int()>;
 
@@ -35,6 +38,7 @@ void AddGenerateCommand(CLI::App& app, const GlobalOptions& globals, Command& ch
 void AddChatCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
 void AddExplainCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
 void AddStatsCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+void AddCacheCommands(CLI::App& app, const GlobalOptions& globals, Command& chosen);
 // A program of its own, reprise-server, that needs no server to run.
 void AddVerifyCommand(CLI::App& app, Command& chosen);
 void AddDemoCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);

@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--admin-address", globals.client.admin_address, "admin address, host:port")
       ->capture_default_str();
+  client::AddSecurityOptions(app, globals);
   app.add_option("--timeout", globals.timeout_seconds, "seconds one call may take")
       ->check(CLI::Range(0.001, 86400.0))
       ->capture_default_str();
@@ -27,6 +28,7 @@ int main(int argc, char** argv) {
   client::AddChatCommand(app, globals, chosen);
   client::AddExplainCommand(app, globals, chosen);
   client::AddStatsCommand(app, globals, chosen);
+  client::AddCacheCommands(app, globals, chosen);
   client::AddDemoCommand(app, globals, chosen);
   client::AddVerifyCommand(app, chosen);
   try {

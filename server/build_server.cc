@@ -18,9 +18,12 @@
 #include "core/telemetry/log.h"
 #include "core/text/load_text.h"
 #include "core/text/wordpiece_tokenizer.h"
+#include "server/build_callers.h"
 #include "server/build_runner.h"
+#include "server/converters.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
+#include "server/security_config.h"
 #include "server/step_lines.h"
 
 namespace reprise::server {
@@ -29,10 +32,6 @@ namespace {
 using config::v1::ServerConfig;
 
 constexpr int kIdentityVersion = 2;  // of the fields below
-
-absl::Duration ToDuration(const google::protobuf::Duration& d) {
-  return absl::Seconds(d.seconds()) + absl::Nanoseconds(d.nanos());
-}
 
 RocksDbOptions ToStoreOptions(const config::v1::StoreConfig& config) {
   RocksDbOptions options;
@@ -59,6 +58,12 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   options.semantic_top_k = config.cache().similarity().top_k();
   options.require_full_prefix = config.cache().similarity().require_full_prefix();
   options.max_disk_bytes = config.cache().store().max_bytes();
+  options.eviction.policy = config.cache().eviction().policy() == config::v1::EVICTION_POLICY_LRU
+                                ? EvictionPolicy::kLru
+                                : EvictionPolicy::kCostAware;
+  options.eviction.half_life_seconds =
+      std::max(1.0, absl::ToDoubleSeconds(ToDuration(config.cache().eviction().half_life())));
+  options.shadow_verify_percent = config.cache().shadow_verify_percent();
   options.write_batch_bytes = WriteBufferBytes(ToStoreOptions(config.cache().store()));
   options.store_codec =
       static_cast<PayloadCodec>(std::max(0, int{config.cache().store().codec()} - 1));
@@ -73,15 +78,17 @@ EngineOptions ToEngineOptions(const ServerConfig& config) {
   return options;
 }
 
-// Names everything that decides what a cached KV value means.
+// Names everything that decides what a cached KV value means, whose it is included:
+// `owner` is "tenant" or "pool".
 Digest ComputeIdentity(const LoadedModel& model, const Tokenizer& tokenizer,
-                       const std::string& numerics_id, const std::string& tenant) {
+                       const std::string& numerics_id,
+                       const std::pair<std::string, std::string>& owner) {
   DigestBuilder builder;
   builder.AddInt("version", kIdentityVersion).AddInt("segment_format", kSegmentFormatVersion);
   builder.Add("weights", model.weights_digest);
   builder.Add("tokenizer", tokenizer.digest());
   model.config.AddTo(builder);
-  return builder.Add("numerics", numerics_id).Add("tenant", tenant).Finish();
+  return builder.Add("numerics", numerics_id).Add(owner.first, owner.second).Finish();
 }
 
 int ComputeThreads(const ServerConfig& config) {
@@ -117,9 +124,11 @@ class BuiltServer final : public RunningServer {
   std::unique_ptr<Logger> step_log_;  // null: steps are not traced
   LoadedText text_;
   ModelFacts facts_;
+  AuthPolicy auth_;
   ResidentMemory memory_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GenerationHandlers> handlers_;
+  std::unique_ptr<AdminHandlers> admin_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> ready_{false};
@@ -137,22 +146,32 @@ absl::StatusOr<LoadedModel> BuiltServer::LoadAll(const ServerConfig& config, Eng
   // Rounded KV means something else.
   const bool rounds = config.cache().store().codec() == config::v1::STORE_CODEC_INT8;
   const std::string numerics = parts.runner->numerics_id() + (rounds ? "+int8-store" : "");
-  parts.identity =
-      ComputeIdentity(model, *text_.tokenizer, numerics, config.cache().default_tenant());
+  parts.namespaces = ListNamespaces(config, [&](const auto& owner) {
+    return ComputeIdentity(model, *text_.tokenizer, numerics, owner);
+  });
+  parts.identity = parts.namespaces[0].identity;
+  parts.meaning = ComputeIdentity(model, *text_.tokenizer, numerics, {"", ""});
   facts_ = {model.config.name,
             ArchitectureName(model.config.architecture),
             built.weight_dtype,
             built.kv_dtype,
             parts.runner->numerics_id(),
             ToHex(parts.identity),
-            config.cache().default_tenant(),
             model.config.context_length,
             std::min(model.config.vocabulary_size, text_.tokenizer->vocabulary_size()),
             config.generation().default_max_output_tokens(),
             text_.tokenizer.get(),
             text_.chat.get(),
             config.generation().speculation().mode() == config::v1::SPECULATION_MODE_PROMPT_LOOKUP,
-            config.generation().speculation().max_draft_tokens()};
+            config.generation().speculation().max_draft_tokens(),
+            static_cast<CachePolicy>(std::max(0, int{config.cache().policy()} - 1)),
+            config.cache().minimum_reuse_token_count()};
+  for (const NamespaceSpec& spec : parts.namespaces) {
+    for (const std::string& tenant : spec.tenants) {
+      facts_.tenant_identities[tenant] = ToHex(spec.identity);
+    }
+  }
+  metrics_.SetTenants(TenantNames(config));
   RETURN_IF_ERROR(CheckFacts(facts_));
   return model;
 }
@@ -204,6 +223,7 @@ absl::Status BuiltServer::OpenSimilarity(const ServerConfig& config, EngineParts
   memory_.encoder_bytes = encoder.weight_bytes;
   ASSIGN_OR_RETURN(auto loaded, WordPieceTokenizer::Load(similarity.encoder_path()));
   const std::shared_ptr<const WordPieceTokenizer> pieces = std::move(loaded);
+  parts.new_vectors = [dimensions = encoder.dimensions] { return CreateFaissIndex(dimensions); };
   parts.embed = [encoder, pieces](const std::string& text) {
     return encoder.encode(pieces->Encode(text, static_cast<size_t>(encoder.max_tokens)));
   };
@@ -278,15 +298,15 @@ absl::Status BuiltServer::ListenHttp(const ServerConfig& config) {
 }
 
 absl::Status BuiltServer::Listen(const ServerConfig& config) {
-  GrpcOptions options;
-  options.inference_address = config.listen().inference();
-  options.admin_address = config.listen().admin();
-  options.reflection = config.listen().reflection();
-  options.max_concurrent_rpcs = config.listen().max_concurrent_rpcs();
-  options.max_message_bytes = config.listen().max_message_bytes();
   handlers_ = std::make_unique<GenerationHandlers>(facts_, engine_.get(), &clock_);
-  ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options, {handlers_.get(), engine_.get(), &metrics_,
-                                                      logger_.get(), &clock_, facts_.tenant}));
+  admin_ = std::make_unique<AdminHandlers>(facts_, engine_.get(), handlers_.get());
+  if (!config.cache().warm_file().empty()) {
+    RETURN_IF_ERROR(AtField("cache.warm_file", WarmFromFile(*admin_, config.cache().warm_file(),
+                                                            config.cache().default_tenant())));
+  }
+  ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(ToGrpcOptions(config.listen()),
+                                            {handlers_.get(), admin_.get(), &metrics_,
+                                             logger_.get(), &clock_, auth_}));
   grpc_->SetServing(true);
   ready_ = true;
   logger_->Info("listening", {{"inference_port", int64_t{grpc_->inference_port()}},
@@ -303,6 +323,7 @@ absl::Status BuiltServer::Build(const ServerConfig& config) {
   ASSIGN_OR_RETURN(logger_, Logger::Create(log, &metrics_));
   drain_timeout_ = ToDuration(config.listen().drain_timeout());
   const absl::Duration start = clock_.Monotonic();
+  ASSIGN_OR_RETURN(auth_, PrepareAuthentication(config));
   RETURN_IF_ERROR(ListenHttp(config));
 
   EngineOptions options = ToEngineOptions(config);

@@ -14,6 +14,8 @@
 #include "absl/time/time.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt_lookup.h"
+#include "server/kv_config.h"
+#include "server/security_config.h"
 
 namespace reprise::server {
 namespace {
@@ -178,8 +180,22 @@ absl::Status SetScalar(const YAML::Node& node, const Place& place, const FieldDe
   }
 }
 
+// A list takes the place of what was there.
+absl::Status SetList(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
+                     Message& message) {
+  if (!node.IsSequence()) return place.Error(node, "expected a list");
+  const auto* reflection = message.GetReflection();
+  reflection->ClearField(&message, field);
+  for (size_t i = 0; i < node.size(); ++i) {
+    const Place item{place.source, absl::StrCat(place.path, "[", i, "]")};
+    RETURN_IF_ERROR(MergeMap(node[i], item, *reflection->AddMessage(&message, field)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetField(const YAML::Node& node, const Place& place, const FieldDescriptor* field,
                       Message& message) {
+  if (field->is_repeated()) return SetList(node, place, field, message);
   if (!IsMessage(field)) return SetScalar(node, place, field, message);
   Message& child = *message.GetReflection()->MutableMessage(&message, field);
   return IsDuration(field) ? SetDuration(node, place, child) : MergeMap(node, place, child);
@@ -215,6 +231,22 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& file) {
   return text;
 }
 
+// The value of a setting: a list is written as YAML, all else as it is.
+absl::Status SetValue(const std::string& value, const std::string& path,
+                      const FieldDescriptor* field, Message& message) {
+  const Place place{"--set", path};
+  if (!field->is_repeated()) return SetField(YAML::Node(value), place, field, message);
+  if (value.size() > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--set ", path, ": more than ", kMaxConfigBytes, " bytes"));
+  }
+  try {
+    return SetField(ParseChecked(value), place, field, message);
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": ", error.msg));
+  }
+}
+
 absl::Status CheckRange(absl::string_view path, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -245,6 +277,8 @@ absl::Status CheckCallLimit(const config::v1::ServerConfig& c) {
 
 absl::Status CheckLimits(const config::v1::ServerConfig& c) {
   constexpr int64_t kHuge = int64_t{1} << 50;
+  const auto& store = c.cache().store();
+  const auto& generation = c.generation();
   struct Limit {
     const char* path;
     int64_t value, low, high;
@@ -260,18 +294,18 @@ absl::Status CheckLimits(const config::v1::ServerConfig& c) {
         Limit{"engine.max_decode_slowdown_percent", c.engine().max_decode_slowdown_percent(), 1,
               100000},
         Limit{"engine.max_step_draft_tokens", c.engine().max_step_draft_tokens(), 0, 65536},
+        Limit{"cache.minimum_reuse_token_count", c.cache().minimum_reuse_token_count(), 0, 1 << 24},
+        Limit{"cache.shadow_verify_percent", c.cache().shadow_verify_percent(), 0, 100},
         Limit{"cache.host_bytes", c.cache().host_bytes(), 1 << 20, kHuge},
         Limit{"cache.device_bytes", c.cache().device_bytes(), 1 << 20, kHuge},
         Limit{"cache.store.max_bytes", c.cache().store().max_bytes(), 0, kHuge},
-        Limit{"cache.store.write_buffer_bytes", c.cache().store().write_buffer_bytes(), 1 << 20,
-              1 << 30},
-        Limit{"cache.store.write_bytes_per_second", c.cache().store().write_bytes_per_second(), 0,
-              kHuge},
+        Limit{"cache.store.write_buffer_bytes", store.write_buffer_bytes(), 1 << 20, 1 << 30},
+        Limit{"cache.store.write_bytes_per_second", store.write_bytes_per_second(), 0, kHuge},
         Limit{"cache.similarity.top_k", c.cache().similarity().top_k(), 1, 1000},
-        Limit{"generation.default_max_output_tokens", c.generation().default_max_output_tokens(), 0,
+        Limit{"generation.default_max_output_tokens", generation.default_max_output_tokens(), 0,
               1 << 24},
         Limit{"generation.speculation.max_draft_tokens",
-              c.generation().speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
+              generation.speculation().max_draft_tokens(), 1, kMaxDraftTokens}}) {
     RETURN_IF_ERROR(CheckRange(limit.path, limit.value, limit.low, limit.high));
   }
   return absl::OkStatus();
@@ -280,16 +314,6 @@ absl::Status CheckLimits(const config::v1::ServerConfig& c) {
 absl::Status CheckText(absl::string_view path, const std::string& text) {
   if (!text.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(path, ": empty"));
-}
-
-absl::Status CheckCodec(const config::v1::ServerConfig& c) {
-  if (c.cache().store().codec() != config::v1::STORE_CODEC_INT8) return absl::OkStatus();
-  if (c.model().exactness() != config::v1::EXACTNESS_BEST_EFFORT) {
-    return absl::InvalidArgumentError(
-        "cache.store.codec: INT8, which changes replies: it needs model.exactness: BEST_EFFORT");
-  }
-  if (c.model().kv_dtype() == config::v1::DTYPE_BF16) return absl::OkStatus();
-  return absl::InvalidArgumentError("cache.store.codec: INT8, which needs model.kv_dtype: BF16");
 }
 
 }  // namespace
@@ -319,13 +343,12 @@ absl::Status MergeSetting(absl::string_view setting, config::v1::ServerConfig& c
   for (size_t i = 0; i < keys.size(); ++i) {
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(keys[i]);
     const bool last = i + 1 == keys.size();
-    if (field == nullptr || (!last && (!IsMessage(field) || IsDuration(field)))) {
+    const bool leads_on =
+        field != nullptr && IsMessage(field) && !IsDuration(field) && !field->is_repeated();
+    if (field == nullptr || (!last && !leads_on)) {
       return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": unknown key"));
     }
-    if (last) {
-      const YAML::Node value(std::string(setting.substr(equals + 1)));
-      return SetField(value, {"--set", path}, field, *message);
-    }
+    if (last) return SetValue(std::string(setting.substr(equals + 1)), path, field, *message);
     message = message->GetReflection()->MutableMessage(message, field);
   }
   return absl::OkStatus();
@@ -338,13 +361,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
   RETURN_IF_ERROR(CheckText("model.path", c.model().path()));
   RETURN_IF_ERROR(CheckText("cache.default_tenant", c.cache().default_tenant()));
   RETURN_IF_ERROR(CheckText("cache.store.path", c.cache().store().path()));
-  const config::v1::Dtype kv_dtype = c.model().kv_dtype();
-  if (kv_dtype == config::v1::DTYPE_INT8 || kv_dtype == config::v1::DTYPE_AS_STORED) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("model.kv_dtype: ", config::v1::Dtype_Name(kv_dtype).substr(sizeof("DTYPE")),
-                     ", expected FP32, BF16 or FP16"));
-  }
-  RETURN_IF_ERROR(CheckCodec(c));
+  RETURN_IF_ERROR(CheckKvFormat(c));
   const auto& similarity = c.cache().similarity();
   if (c.cache().retrieval_mode() == config::v1::RETRIEVAL_MODE_SEMANTIC && !similarity.enabled()) {
     return absl::InvalidArgumentError(
@@ -354,6 +371,7 @@ absl::Status ValidateConfig(const config::v1::ServerConfig& c) {
     RETURN_IF_ERROR(CheckText("cache.similarity.encoder_path", similarity.encoder_path()));
   }
   RETURN_IF_ERROR(CheckLimits(c));
+  RETURN_IF_ERROR(CheckSecurity(c));
   return CheckCallLimit(c);
 }
 

@@ -47,6 +47,7 @@ void FillTimings(const Timings& from, wire::Timings& to) {
   SetDuration(from.time_to_first_token, to.mutable_time_to_first_token());
   SetDuration(from.decode, to.mutable_decode());
   SetDuration(from.total, to.mutable_total());
+  SetDuration(from.shared_wait, to.mutable_shared_wait());
 }
 
 void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
@@ -68,6 +69,9 @@ void FillReuse(const Reuse& from, const ModelFacts& facts, wire::Reuse& to) {
   to.set_disk_read_bytes(from.disk_bytes_read);
   to.set_numerics_id(facts.numerics_id);
   to.set_exact(from.exact);
+  to.set_in_flight_token_count(from.in_flight_tokens);
+  to.set_split_token_count(from.split_tokens);
+  SetDuration(from.predicted_total, to.mutable_predicted_total());
   to.set_disk_codec(from.disk_codec);
 }
 
@@ -75,6 +79,7 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.queue = result.timings.queue;
   out.tokenize = result.timings.tokenize;
   out.lookup = result.timings.lookup;
+  out.shared_wait = result.timings.shared_wait;
   out.load = result.timings.load;
   out.prefill = result.timings.prefill;
   out.time_to_first_token = result.timings.time_to_first_token;
@@ -82,6 +87,7 @@ void FillTimes(const GenerateResult& result, RequestSummary& out) {
   out.predicted_load = result.reuse.predicted_load;
   out.predicted_prefill = result.reuse.predicted_prefill;
   out.predicted_cold_prefill = result.reuse.predicted_cold_prefill;
+  out.predicted_total = result.reuse.predicted_total;
   out.actual_load = result.reuse.actual_load;
   out.entry_age = result.reuse.entry_age;
   out.regret = result.reuse.regret;
@@ -147,6 +153,10 @@ void FillDivergence(const Explanation& explanation, const ExplainedPrompt& expla
 
 }  // namespace
 
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
 void FillGeneration(const GenerateResult& result, const ModelFacts& facts, wire::Generation& out) {
   out.set_text(result.text);
   out.mutable_token_ids()->Assign(result.output_ids.begin(), result.output_ids.end());
@@ -178,6 +188,8 @@ void FillSummary(const GenerateResult& result, RequestSummary& out) {
   out.device_tokens = reuse.device_tokens;
   out.host_tokens = reuse.host_tokens;
   out.disk_tokens = reuse.disk_tokens;
+  out.in_flight_tokens = reuse.in_flight_tokens;
+  out.split_tokens = reuse.split_tokens;
   out.disk_bytes_read = reuse.disk_bytes_read;
   out.retrieval_mode = Label(wire::RetrievalMode_Name(ToWire<wire::RetrievalMode>(reuse.mode)),
                              sizeof("RETRIEVAL_MODE_") - 1);
@@ -215,6 +227,27 @@ void FillExplanation(const Explanation& explanation, const ExplainedPrompt& expl
   FillDivergence(explanation, explained, *facts.tokenizer, *out.mutable_divergence());
 }
 
+namespace {
+
+void FillNamespace(const NamespaceStats& from, admin::v1::NamespaceStats& to) {
+  to.set_name(from.name);
+  for (const std::string& tenant : from.tenants) to.add_tenants(tenant);
+  to.set_host_bytes(from.host_bytes);
+  to.set_max_host_bytes(from.quota.host_bytes);
+  to.set_host_cached_bytes(from.host_cached_bytes);
+  to.set_host_cached_token_count(from.host_cached_tokens);
+  to.set_host_pinned_bytes(from.host_pinned_bytes);
+  to.set_disk_bytes(from.disk_bytes);
+  to.set_max_disk_bytes(from.quota.disk_bytes);
+  to.set_disk_segment_count(from.disk_segments);
+  to.set_disk_cached_token_count(from.disk_cached_tokens);
+  to.set_pending_bytes(from.pending_bytes);
+  to.set_prompt_count(from.prompt_count);
+  to.set_vector_count(from.vector_count);
+}
+
+}  // namespace
+
 void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out) {
   auto& host = *out.mutable_host();
   host.set_block_count(stats.host_block_count);
@@ -235,6 +268,7 @@ void FillStats(const CacheStats& stats, admin::v1::GetCacheStatsResponse& out) {
   disk.set_corrupt_segment_count(stats.disk.corrupt_count);
   out.mutable_similarity()->set_vector_count(stats.vector_count);
   out.mutable_similarity()->set_prompt_count(stats.prompt_count);
+  for (const NamespaceStats& in : stats.namespaces) FillNamespace(in, *out.add_namespaces());
   out.set_running_sequence_count(stats.running_sequences);
   out.set_queued_request_count(stats.queued_requests);
 }

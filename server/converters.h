@@ -10,6 +10,8 @@
 
 namespace reprise::server {
 
+absl::Duration ToDuration(const google::protobuf::Duration& duration);
+
 void FillGeneration(const GenerateResult& result, const ModelFacts& facts,
                     inference::v1::Generation& out);
 // All but what only the call knows: ids, code and total.

@@ -71,6 +71,7 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
   const absl::Duration started = clock_->Monotonic();
   ASSIGN_OR_RETURN(GenerateRequest request, CheckSpec(spec, facts_));
   request.request_id = call.request_id;
+  request.tenant = call.tenant;
   request.received = call.received;
   request.deadline = call.deadline;
   request.tokenize_time = clock_->Monotonic() - started;
@@ -113,7 +114,8 @@ absl::Status GenerationHandlers::CountTokens(const inference::v1::CountTokensReq
   return absl::OkStatus();
 }
 
-absl::Status GenerationHandlers::GetModel(inference::v1::GetModelResponse& response) {
+absl::Status GenerationHandlers::GetModel(const CallFacts& call,
+                                          inference::v1::GetModelResponse& response) {
   auto& model = *response.mutable_model();
   model.set_name(facts_.name);
   model.set_architecture(facts_.architecture);
@@ -122,7 +124,9 @@ absl::Status GenerationHandlers::GetModel(inference::v1::GetModelResponse& respo
   model.set_weight_dtype(facts_.weight_dtype);
   model.set_kv_dtype(facts_.kv_dtype);
   model.set_numerics_id(facts_.numerics_id);
-  model.set_cache_identity(facts_.cache_identity);
+  const auto own = facts_.tenant_identities.find(call.tenant);
+  model.set_cache_identity(own == facts_.tenant_identities.end() ? facts_.cache_identity
+                                                                 : own->second);
   const ChatFormat format = facts_.chat->format();
   if (format != ChatFormat::kNone) model.set_chat_format(ChatFormatName(format));
   model.set_device("cpu");
@@ -140,7 +144,7 @@ absl::Status GenerationHandlers::ExplainPrompt(const CallFacts& call,
   }
   ASSIGN_OR_RETURN(const TokenizedPrompt prompt, Tokenize(request.prompt(), facts_));
   const auto explanation =
-      engine_->Explain({prompt.ids, prompt.text, call.deadline, call.is_cancelled});
+      engine_->Explain({call.tenant, prompt.ids, prompt.text, call.deadline, call.is_cancelled});
   if (!explanation.ok()) return EndOf(call, explanation.status());
   FillExplanation(*explanation, {prompt, context > 0 ? context : kDefaultContext}, facts_,
                   response);

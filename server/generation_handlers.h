@@ -21,6 +21,7 @@ struct CallFacts {
   absl::Duration received;                 // Clock::Monotonic at entry
   std::optional<absl::Duration> deadline;  // on the same clock
   std::function<bool()> is_cancelled;      // polled while waiting
+  std::string tenant;                      // the caller's, by its credential
 };
 
 class GenerationHandlers {
@@ -39,7 +40,7 @@ class GenerationHandlers {
                         RequestSummary& summary);
   absl::Status CountTokens(const inference::v1::CountTokensRequest& request,
                            inference::v1::CountTokensResponse& response);
-  absl::Status GetModel(inference::v1::GetModelResponse& response);
+  absl::Status GetModel(const CallFacts& call, inference::v1::GetModelResponse& response);
   absl::Status ExplainPrompt(const CallFacts& call,
                              const inference::v1::ExplainPromptRequest& request,
                              inference::v1::ExplainPromptResponse& response);

@@ -12,7 +12,7 @@
 #include "core/base/status_macros.h"
 #include "reprise/admin/v1/cache_admin_service.grpc.pb.h"
 #include "reprise/inference/v1/generation_service.grpc.pb.h"
-#include "server/converters.h"
+#include "server/peer_facts.h"
 #include "server/status_map.h"
 #include "server/unreadable_requests.h"
 
@@ -20,13 +20,16 @@ namespace reprise::server {
 namespace {
 
 namespace wire = inference::v1;
+namespace wire_admin = admin::v1;
 
 constexpr char kRequestId[] = "x-request-id";
 
-// Counts one port's calls in flight and accounts for each one, however it ends.
+// Knows the callers of one port, counts its calls in flight and accounts for each one,
+// however it ends.
 class CallGuard {
  public:
-  CallGuard(const GrpcParts& parts, int limit) : parts_(parts), limit_(limit) {}
+  CallGuard(const GrpcParts& parts, int limit, config::v1::Role role)
+      : parts_(parts), limit_(limit), role_(role) {}
 
   template <typename Handler>
   grpc::Status Run(const char* method, grpc::ServerContext* context, Handler handler) {
@@ -34,15 +37,17 @@ class CallGuard {
     parts_.metrics->RequestStarted(method);
     RequestSummary summary;
     summary.method = method;
-    summary.tenant = parts_.tenant;
     summary.request_id = RequestId(*context);
     context->AddInitialMetadata(kRequestId, summary.request_id);
     CallFacts call{summary.request_id, start, Deadline(*context),
                    [context] { return context->IsCancelled(); }};
-    absl::Status status =
-        ++in_flight_ > limit_
-            ? absl::ResourceExhaustedError(absl::StrCat("more than ", limit_, " calls in flight"))
-            : handler(call, summary);
+    const bool has_room = ++in_flight_ <= limit_;
+    absl::Status status = Admit(*context, call);
+    summary.tenant = call.tenant;
+    if (status.ok() && !has_room) {
+      status = absl::ResourceExhaustedError(absl::StrCat("more than ", limit_, " calls in flight"));
+    }
+    if (status.ok()) status = handler(call, summary);
     --in_flight_;
     summary.code = CodeName(status.code());
     summary.total = parts_.clock->Monotonic() - start;
@@ -52,8 +57,15 @@ class CallGuard {
   }
 
   const GrpcParts& parts() const { return parts_; }
+  config::v1::Role role() const { return role_; }
 
  private:
+  absl::Status Admit(const grpc::ServerContext& context, CallFacts& call) const {
+    ASSIGN_OR_RETURN(CallerIdentity caller, Authenticate(parts_.auth, PeerFactsOf(context), role_));
+    call.tenant = std::move(caller.tenant);
+    return absl::OkStatus();
+  }
+
   // The caller's id if it can be used, else one of ours.
   std::string RequestId(const grpc::ServerContext& context) {
     const auto found = context.client_metadata().find(kRequestId);
@@ -72,6 +84,7 @@ class CallGuard {
 
   GrpcParts parts_;
   int limit_;
+  config::v1::Role role_;
   std::atomic<int> in_flight_{0};
   std::atomic<uint64_t> next_id_{0};
 };
@@ -116,8 +129,8 @@ class GenerationService final : public wire::GenerationService::Service {
 
   grpc::Status GetModel(grpc::ServerContext* context, const wire::GetModelRequest*,
                         wire::GetModelResponse* response) override {
-    return guard_->Run("GetModel", context, [&](const CallFacts&, RequestSummary&) {
-      return handlers().GetModel(*response);
+    return guard_->Run("GetModel", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().GetModel(call, *response);
     });
   }
 
@@ -138,42 +151,77 @@ class AdminService final : public admin::v1::CacheAdminService::Service {
  public:
   explicit AdminService(CallGuard* guard) : guard_(guard) {}
 
-  grpc::Status GetCacheStats(grpc::ServerContext* context, const admin::v1::GetCacheStatsRequest*,
-                             admin::v1::GetCacheStatsResponse* response) override {
+  grpc::Status GetCacheStats(grpc::ServerContext* context, const wire_admin::GetCacheStatsRequest*,
+                             wire_admin::GetCacheStatsResponse* response) override {
     return guard_->Run("GetCacheStats", context, [&](const CallFacts&, RequestSummary&) {
-      FillStats(guard_->parts().engine->GetCacheStats(), *response);
-      return absl::OkStatus();
+      return handlers().GetCacheStats(*response);
     });
   }
-
   grpc::Status ListCacheEntries(grpc::ServerContext* context,
-                                const admin::v1::ListCacheEntriesRequest* request,
-                                admin::v1::ListCacheEntriesResponse*) override {
-    if (request->page_size() >= 0) return Refuse("ListCacheEntries", context);
-    return guard_->Run("ListCacheEntries", context, [&](const CallFacts&, RequestSummary&) {
-      return FieldViolation("page_size", absl::StrCat(request->page_size(), ", expected >= 0"));
-    });
+                                const wire_admin::ListCacheEntriesRequest* request,
+                                wire_admin::ListCacheEntriesResponse* response) override {
+    return Unary("ListCacheEntries", &AdminHandlers::ListCacheEntries, context, *request,
+                 *response);
   }
-  grpc::Status WarmCache(grpc::ServerContext* context, const admin::v1::WarmCacheRequest*,
-                         admin::v1::WarmCacheResponse*) override {
-    return Refuse("WarmCache", context);
+  grpc::Status ExplainCacheLookup(grpc::ServerContext* context,
+                                  const wire_admin::ExplainCacheLookupRequest* request,
+                                  wire_admin::ExplainCacheLookupResponse* response) override {
+    return Unary("ExplainCacheLookup", &AdminHandlers::ExplainCacheLookup, context, *request,
+                 *response);
   }
-  grpc::Status PinCacheEntry(grpc::ServerContext* context, const admin::v1::PinCacheEntryRequest*,
-                             admin::v1::PinCacheEntryResponse*) override {
-    return Refuse("PinCacheEntry", context);
+  grpc::Status WarmCache(grpc::ServerContext* context, const wire_admin::WarmCacheRequest* request,
+                         wire_admin::WarmCacheResponse* response) override {
+    return Unary("WarmCache", &AdminHandlers::WarmCache, context, *request, *response);
+  }
+  grpc::Status PinCacheEntry(grpc::ServerContext* context,
+                             const wire_admin::PinCacheEntryRequest* request,
+                             wire_admin::PinCacheEntryResponse* response) override {
+    return Unary("PinCacheEntry", &AdminHandlers::PinCacheEntry, context, *request, *response);
+  }
+  grpc::Status SetCacheEntryTtl(grpc::ServerContext* context,
+                                const wire_admin::SetCacheEntryTtlRequest* request,
+                                wire_admin::SetCacheEntryTtlResponse* response) override {
+    return Unary("SetCacheEntryTtl", &AdminHandlers::SetCacheEntryTtl, context, *request,
+                 *response);
   }
   grpc::Status PurgeCacheEntries(grpc::ServerContext* context,
-                                 const admin::v1::PurgeCacheEntriesRequest*,
-                                 admin::v1::PurgeCacheEntriesResponse*) override {
-    return Refuse("PurgeCacheEntries", context);
+                                 const wire_admin::PurgeCacheEntriesRequest* request,
+                                 wire_admin::PurgeCacheEntriesResponse* response) override {
+    return Unary("PurgeCacheEntries", &AdminHandlers::PurgeCacheEntries, context, *request,
+                 *response);
+  }
+  grpc::Status ExportCacheEntries(
+      grpc::ServerContext* context, const wire_admin::ExportCacheEntriesRequest* request,
+      grpc::ServerWriter<wire_admin::ExportCacheEntriesResponse>* writer) override {
+    return guard_->Run("ExportCacheEntries", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().ExportCacheEntries(call, *request,
+                                           [&](const auto& piece) { return writer->Write(piece); });
+    });
+  }
+  grpc::Status ImportCacheEntries(grpc::ServerContext* context,
+                                  grpc::ServerReader<wire_admin::ImportCacheEntriesRequest>* reader,
+                                  wire_admin::ImportCacheEntriesResponse* response) override {
+    const auto next = [&]() -> std::optional<wire_admin::ImportCacheEntriesRequest> {
+      wire_admin::ImportCacheEntriesRequest piece;
+      if (!reader->Read(&piece)) return std::nullopt;
+      return piece;
+    };
+    return guard_->Run("ImportCacheEntries", context, [&](const CallFacts& call, RequestSummary&) {
+      return handlers().ImportCacheEntries(call, next, *response);
+    });
   }
 
  private:
-  grpc::Status Refuse(const char* method, grpc::ServerContext* context) {
-    return guard_->Run(method, context, [&](const CallFacts&, RequestSummary&) {
-      return absl::UnimplementedError(absl::StrCat(method, ": not provided by this version"));
+  template <typename Request, typename Response>
+  grpc::Status Unary(const char* method,
+                     absl::Status (AdminHandlers::*handler)(const CallFacts&, const Request&,
+                                                            Response&),
+                     grpc::ServerContext* context, const Request& request, Response& response) {
+    return guard_->Run(method, context, [&](const CallFacts& call, RequestSummary&) {
+      return (handlers().*handler)(call, request, response);
     });
   }
+  AdminHandlers& handlers() { return *guard_->parts().admin; }
 
   CallGuard* guard_;
 };
@@ -183,12 +231,15 @@ struct Listener {
   int port = 0;
 };
 
-absl::StatusOr<Listener> Listen(const std::string& address, const GrpcOptions& options,
-                                const GrpcParts& parts, grpc::Service* service) {
+absl::StatusOr<Listener> Listen(const std::string& address, const TlsOptions& tls,
+                                const GrpcOptions& options, const CallGuard& guard,
+                                grpc::Service* service) {
   Listener listener;
   grpc::ServerBuilder builder;
-  builder.experimental().SetInterceptorCreators(InterceptUnreadableRequests(parts));
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listener.port);
+  builder.experimental().SetInterceptorCreators(
+      InterceptUnreadableRequests(guard.parts(), guard.role()));
+  ASSIGN_OR_RETURN(const auto credentials, MakeServerCredentials(tls));
+  builder.AddListeningPort(address, credentials, &listener.port);
   builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   // A busy port is an error, not a port shared with another process.
@@ -207,8 +258,8 @@ absl::StatusOr<Listener> Listen(const std::string& address, const GrpcOptions& o
 
 struct GrpcServer::Impl {
   Impl(const GrpcOptions& options, const GrpcParts& parts)
-      : inference_guard(parts, options.max_concurrent_rpcs),
-        admin_guard(parts, options.max_concurrent_rpcs),
+      : inference_guard(parts, options.max_concurrent_rpcs, config::v1::ROLE_INFERENCE),
+        admin_guard(parts, options.max_concurrent_rpcs, config::v1::ROLE_ADMIN),
         generation(&inference_guard),
         admin(&admin_guard) {}
 
@@ -229,11 +280,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   grpc::EnableDefaultHealthCheckService(true);
   if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   auto impl = std::make_unique<Impl>(options, parts);
-  ASSIGN_OR_RETURN(
-      impl->inference_listener,
-      Listen(options.inference_address, options, impl->inference_guard.parts(), &impl->generation));
-  ASSIGN_OR_RETURN(impl->admin_listener,
-                   Listen(options.admin_address, options, impl->admin_guard.parts(), &impl->admin));
+  ASSIGN_OR_RETURN(impl->inference_listener,
+                   Listen(options.inference_address, options.inference_tls, options,
+                          impl->inference_guard, &impl->generation));
+  ASSIGN_OR_RETURN(impl->admin_listener, Listen(options.admin_address, options.admin_tls, options,
+                                                impl->admin_guard, &impl->admin));
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
 }
 

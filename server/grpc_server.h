@@ -10,13 +10,18 @@
 
 #include "absl/status/statusor.h"
 #include "core/telemetry/log.h"
+#include "server/admin_handlers.h"
+#include "server/authenticator.h"
 #include "server/generation_handlers.h"
+#include "server/tls.h"
 
 namespace reprise::server {
 
 struct GrpcOptions {
   std::string inference_address;
   std::string admin_address;
+  TlsOptions inference_tls{.field = "listen.inference_tls"};
+  TlsOptions admin_tls{.field = "listen.admin_tls"};
   bool reflection = true;
   int max_concurrent_rpcs = 512;  // on each port, so that operators get through under load
   int max_message_bytes = 4 << 20;
@@ -25,16 +30,16 @@ struct GrpcOptions {
 // What the services call; outlives the server.
 struct GrpcParts {
   GenerationHandlers* handlers = nullptr;
-  Engine* engine = nullptr;
+  AdminHandlers* admin = nullptr;
   Metrics* metrics = nullptr;
   Logger* logger = nullptr;
   const Clock* clock = nullptr;
-  std::string tenant;
+  AuthPolicy auth;
 };
 
 class GrpcServer {
  public:
-  // kUnavailable naming the address: it cannot be bound.
+  // kUnavailable naming the address: it cannot be bound. kInvalidArgument naming a file of TLS.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcOptions& options,
                                                            const GrpcParts& parts);
   ~GrpcServer();

@@ -113,7 +113,8 @@ absl::Status CheckStops(const GenerationSpec& spec, const ModelFacts& facts,
   return absl::OkStatus();
 }
 
-absl::Status CheckCache(const inference::v1::CacheOptions& cache, GenerateRequest& request) {
+absl::Status CheckCache(const inference::v1::CacheOptions& cache, const ModelFacts& facts,
+                        GenerateRequest& request) {
   if (!inference::v1::CachePolicy_IsValid(cache.policy())) {
     return FieldViolation("cache.policy", absl::StrCat("unknown value ", int{cache.policy()}));
   }
@@ -123,7 +124,10 @@ absl::Status CheckCache(const inference::v1::CacheOptions& cache, GenerateReques
   }
   RETURN_IF_ERROR(
       CheckRange("cache.minimum_reuse_token_count", cache.minimum_reuse_token_count(), 0, 1 << 24));
-  request.minimum_reuse_tokens = cache.minimum_reuse_token_count();
+  request.minimum_reuse_tokens = cache.minimum_reuse_token_count() > 0
+                                     ? cache.minimum_reuse_token_count()
+                                     : facts.minimum_reuse_tokens;
+  request.cache_policy = facts.cache_policy;
   // The wire's values follow the engine's, one later for UNSPECIFIED.
   if (cache.policy() != 0) request.cache_policy = static_cast<CachePolicy>(cache.policy() - 1);
   if (cache.retrieval_mode() != 0) {
@@ -249,9 +253,8 @@ absl::StatusOr<GenerateRequest> CheckSpec(const GenerationSpec& spec, const Mode
   ASSIGN_OR_RETURN(request.sampling, CheckSampling(spec.sampling(), facts.vocabulary_size));
   request.ignore_eos = spec.sampling().ignore_eos();
   RETURN_IF_ERROR(CheckStops(spec, facts, request));
-  RETURN_IF_ERROR(CheckCache(spec.cache(), request));
+  RETURN_IF_ERROR(CheckCache(spec.cache(), facts, request));
   RETURN_IF_ERROR(CheckSpeculation(spec.speculation(), facts, request));
-  request.tenant = facts.tenant;
   return request;
 }
 

@@ -4,6 +4,9 @@
 // Threading  pure functions over immutable models.
 #pragma once
 
+#include <map>
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "core/engine/request.h"
 #include "core/text/chat_template.h"
@@ -20,14 +23,16 @@ struct ModelFacts {
   std::string kv_dtype;
   std::string numerics_id;
   std::string cache_identity;
-  std::string tenant;
   int32_t context_length = 0;
   int32_t vocabulary_size = 0;
   int32_t default_max_output_tokens = 0;
   const Tokenizer* tokenizer = nullptr;
   const ChatTemplate* chat = nullptr;
-  bool speculates = false;         // requests that set no mode
-  int32_t max_draft_tokens = 256;  // that a request may ask for
+  bool speculates = false;                               // requests that set no mode
+  int32_t max_draft_tokens = 256;                        // that a request may ask for
+  CachePolicy cache_policy = CachePolicy::kUse;          // of requests that set none
+  int32_t minimum_reuse_tokens = 0;                      // likewise
+  std::map<std::string, std::string> tenant_identities;  // where it is not cache_identity
 };
 
 // Whether model and tokenizer fit: every id that ends or begins a text must be one the
@@ -46,7 +51,7 @@ absl::StatusOr<TokenizedPrompt> Tokenize(const inference::v1::Prompt& prompt,
 // ASCII characters. gRPC ends the process on metadata that may not be sent.
 bool IsUsableRequestId(absl::string_view id);
 
-// A request without its times.
+// A request without its times and its tenant.
 absl::StatusOr<GenerateRequest> CheckSpec(const inference::v1::GenerationSpec& spec,
                                           const ModelFacts& facts);
 

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "server/peer_facts.h"
 #include "server/status_map.h"
 
 namespace reprise::server {
@@ -13,11 +14,19 @@ using grpc::experimental::ServerRpcInfo;
 
 class UnreadableRequest final : public grpc::experimental::Interceptor {
  public:
-  UnreadableRequest(const GrpcParts& parts, const char* path)
-      : parts_(parts), start_(parts.clock->Monotonic()), path_(path) {}
+  UnreadableRequest(const GrpcParts& parts, config::v1::Role role, ServerRpcInfo* call)
+      : parts_(parts),
+        role_(role),
+        start_(parts.clock->Monotonic()),
+        call_(call),
+        path_(call->method()) {}
 
   void Intercept(InterceptorBatchMethods* methods) override {
-    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_MESSAGE)) {
+    // Where requests come in a stream, no message is how it ends; the handler sees that.
+    const bool one_request = call_->type() == ServerRpcInfo::Type::UNARY ||
+                             call_->type() == ServerRpcInfo::Type::SERVER_STREAMING;
+    if (one_request &&
+        methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_MESSAGE)) {
       unreadable_ = methods->GetRecvMessage() == nullptr;
     }
     if (unreadable_ &&
@@ -29,11 +38,16 @@ class UnreadableRequest final : public grpc::experimental::Interceptor {
 
  private:
   grpc::Status Refuse() const {
-    const absl::Status status = FieldViolation(
+    absl::Status status = FieldViolation(
         "request", "not a message of this call, or a text field in it is not valid UTF-8");
     RequestSummary summary;
+    const auto caller = Authenticate(parts_.auth, PeerFactsOf(*call_->server_context()), role_);
+    if (caller.ok()) {
+      summary.tenant = caller->tenant;
+    } else {
+      status = caller.status();
+    }
     summary.method = path_.substr(path_.rfind('/') + 1);
-    summary.tenant = parts_.tenant;
     summary.code = CodeName(status.code());
     summary.total = parts_.clock->Monotonic() - start_;
     parts_.metrics->RequestStarted(summary.method);
@@ -43,32 +57,35 @@ class UnreadableRequest final : public grpc::experimental::Interceptor {
   }
 
   const GrpcParts& parts_;
+  const config::v1::Role role_;
   const absl::Duration start_;
-  const std::string path_;  // "/package.Service/Method"
+  ServerRpcInfo* const call_;  // gRPC's, for as long as this is
+  const std::string path_;     // "/package.Service/Method"
   bool unreadable_ = false;
 };
 
 class Factory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  explicit Factory(const GrpcParts& parts) : parts_(parts) {}
+  Factory(const GrpcParts& parts, config::v1::Role role) : parts_(parts), role_(role) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* call) override {
     // Where a caller streams, a message that is not there is the end of the stream.
     const bool one_request = call->type() == ServerRpcInfo::Type::UNARY ||
                              call->type() == ServerRpcInfo::Type::SERVER_STREAMING;
     if (!one_request) return nullptr;
-    return new UnreadableRequest(parts_, call->method());  // gRPC owns it
+    return new UnreadableRequest(parts_, role_, call);  // gRPC owns it
   }
 
  private:
   const GrpcParts& parts_;
+  const config::v1::Role role_;
 };
 
 }  // namespace
 
 std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
-InterceptUnreadableRequests(const GrpcParts& parts) {
+InterceptUnreadableRequests(const GrpcParts& parts, config::v1::Role role) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
-  factories.push_back(std::make_unique<Factory>(parts));
+  factories.push_back(std::make_unique<Factory>(parts, role));
   return factories;
 }
 

@@ -17,6 +17,6 @@ namespace reprise::server {
 
 // `parts` outlives the server.
 std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
-InterceptUnreadableRequests(const GrpcParts& parts);
+InterceptUnreadableRequests(const GrpcParts& parts, config::v1::Role role);
 
 }  // namespace reprise::server

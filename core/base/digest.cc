@@ -1,5 +1,6 @@
 #include "core/base/digest.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>  // takes the widest vectors that the processor has
@@ -7,11 +8,33 @@
 #include <xxhash.h>
 #endif
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 
 namespace reprise {
 
 std::string ToHex(const Digest& digest) { return absl::BytesToHexString(AsText(digest)); }
+
+std::optional<Digest> FromHex(absl::string_view hex) {
+  Digest digest{};
+  if (hex.size() != 2 * digest.size() || !std::all_of(hex.begin(), hex.end(), absl::ascii_isxdigit))
+    return std::nullopt;
+  const std::string bytes = absl::HexStringToBytes(hex);
+  std::copy(bytes.begin(), bytes.end(), digest.begin());
+  return digest;
+}
+
+Digest Sha256(ByteView bytes) {
+  Digest digest{};
+  EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  return digest;
+}
+
+bool EqualInConstantTime(const Digest& a, const Digest& b) {
+  return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
 
 struct DigestBuilder::Impl {
   struct Free {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -19,6 +20,15 @@ namespace reprise {
 using Digest = std::array<uint8_t, 32>;
 
 std::string ToHex(const Digest& digest);
+
+// The digest of 64 hexadecimal digits in any case; nullopt for anything else.
+std::optional<Digest> FromHex(absl::string_view hex);
+
+// SHA-256 of the bytes alone, as sha256sum prints it. For digests of several fields: DigestBuilder.
+Digest Sha256(ByteView bytes);
+
+// In a time that does not depend on where the two differ.
+bool EqualInConstantTime(const Digest& a, const Digest& b);
 
 // Hashes a list of fields. Each field is its tag and its bytes, both prefixed
 // by their length, so no two different field lists hash the same input.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <numeric>
 
 #include "core/base/status_macros.h"
@@ -17,6 +18,8 @@ constexpr double kTellingRows = 8.0;      // beside decoding; fewer say less of 
 constexpr int32_t kMaxRows = 1 << 20;     // more than any step has
 constexpr int32_t kShort = 16;
 constexpr int32_t kLong = 96;
+constexpr int32_t kDeep =
+    768;  // positions before a pass; what is in their blocks takes no other time
 
 absl::StatusOr<double> TimePass(ModelRunner& runner, const Clock& clock, int32_t tokens,
                                 int32_t start) {
@@ -43,24 +46,30 @@ int SizeClass(int32_t rows) { return std::bit_width(static_cast<uint32_t>(rows))
 
 }  // namespace
 
-double CostModel::PrefillSeconds(double n, double c) const {
-  return std::max(pass_seconds_, token_seconds_ * n) + pair_seconds_ * n * (c + n / 2);
+double CostModel::RowsSeconds(double n) const {
+  return std::max(pass_seconds_, token_seconds_ * n);
 }
 
+double CostModel::PairsSeconds(double n, double c) const { return pair_seconds_ * n * (c + n / 2); }
+
 absl::Duration CostModel::PredictPrefill(int32_t new_tokens, int32_t cached_tokens) const {
-  return absl::Seconds(prefill_factor_ * PrefillSeconds(new_tokens, cached_tokens));
+  return absl::Seconds(rows_factor_ * RowsSeconds(new_tokens) +
+                       pairs_factor_ * PairsSeconds(new_tokens, cached_tokens));
 }
 
 absl::Duration CostModel::PredictLoad(int64_t bytes) const {
   if (bytes == 0) return absl::ZeroDuration();
-  return absl::Seconds(load_seconds_ + static_cast<double>(bytes) / load_bytes_per_second_);
+  return absl::Seconds(load_seconds_ + static_cast<double>(bytes) * load_byte_seconds_);
 }
 
 void CostModel::ObservePrefill(int32_t new_tokens, int32_t cached_tokens, absl::Duration actual) {
-  const double predicted = PrefillSeconds(new_tokens, cached_tokens);
+  const double rows = RowsSeconds(new_tokens), pairs = PairsSeconds(new_tokens, cached_tokens);
+  const double predicted = rows_factor_ * rows + pairs_factor_ * pairs;
   if (predicted <= 0) return;
-  const double ratio = Bounded(absl::ToDoubleSeconds(actual) / predicted);
-  prefill_factor_ += kSmoothing * (ratio - prefill_factor_);
+  const double error = (Bounded(absl::ToDoubleSeconds(actual) / predicted) - 1) * predicted;
+  const double step = kSmoothing * error / (rows * rows + pairs * pairs);
+  rows_factor_ = Bounded(rows_factor_ + step * rows);
+  pairs_factor_ = Bounded(pairs_factor_ + step * pairs);
 }
 
 double CostModel::RowSeconds(int32_t cached_tokens) const {
@@ -93,13 +102,13 @@ void CostModel::ObservePromptRows(int32_t rows, int32_t cached_tokens, absl::Dur
   beside_factor_ += weight * (std::clamp(ratio, 1 / kMaxBeside, kMaxBeside) - beside_factor_);
 }
 
-void CostModel::ObserveLoad(int64_t bytes, absl::Duration actual) {
+void CostModel::ObserveLoad(int64_t bytes, absl::Duration actual, int reads) {
   const double seconds = absl::ToDoubleSeconds(actual) - load_seconds_;
   if (bytes == 0 || seconds <= 0) return;
-  const double rate =
-      std::clamp(static_cast<double>(bytes) / seconds, load_bytes_per_second_ / kMaxCorrection,
-                 load_bytes_per_second_ * kMaxCorrection);
-  load_bytes_per_second_ += kSmoothing * (rate - load_bytes_per_second_);
+  const double ratio = Bounded(seconds / static_cast<double>(bytes) / load_byte_seconds_);
+  // Each read counts, so that a long load of a disk that became slow is believed at once.
+  const double weight = 1 - std::pow(1 - kSmoothing, reads);
+  load_byte_seconds_ *= 1 + weight * (ratio - 1);
 }
 
 absl::Status CostModel::Calibrate(ModelRunner& runner, const Clock& clock) {
@@ -110,10 +119,11 @@ absl::Status CostModel::Calibrate(ModelRunner& runner, const Clock& clock) {
   ASSIGN_OR_RETURN(const double one, TimePass(runner, clock, 1, kShort));
   ASSIGN_OR_RETURN(const double few, TimePass(runner, clock, kShort, 0));
   ASSIGN_OR_RETURN(const double many, TimePass(runner, clock, kLong, 0));
-  ASSIGN_OR_RETURN(const double behind, TimePass(runner, clock, kLong, kLong));
+  const int32_t depth = std::min(kDeep, room - kLong);
+  ASSIGN_OR_RETURN(const double behind, TimePass(runner, clock, kLong, depth));
   pass_seconds_ = std::max(one, 1e-6);
   token_seconds_ = std::max((many - few) / (kLong - kShort), 1e-9);
-  pair_seconds_ = std::max((behind - many) / (double{kLong} * kLong), 0.0);
+  pair_seconds_ = std::max((behind - many) / (double{kLong} * depth), 0.0);
   return absl::OkStatus();
 }
 

@@ -29,6 +29,8 @@ SegmentRecord DiskCache::RecordOf(const Entry& entry, const SegmentKey& parent,
   record.created_unix_ms = entry.created_unix_ms;
   record.last_used_unix_ms = entry.last_used_unix_ms;
   record.hit_count = entry.hit_count;
+  record.pinned = entry.pinned;
+  record.expires_unix_ms = entry.expires_unix_ms;
   return record;
 }
 
@@ -47,6 +49,14 @@ DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
   return match;
 }
 
+bool DiskCache::HoldsMoreThan(absl::Span<const TokenId> ids) const {
+  const PrefixIndex::Match found = index_.Find(ids);
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return false;
+  const PrefixIndex::Hit& last = found.hits.back();
+  return !index_.IsLeaf(last.node) ||
+         static_cast<size_t>(last.tokens) < index_.ids(last.node).size();
+}
+
 void DiskCache::Reserve(size_t segments) {
   entries_.reserve(segments);
   by_key_.reserve(segments);
@@ -62,10 +72,8 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
     parent = found->node;
   }
   std::vector<SegmentKey> superseded;
-  if (const auto shorter = index_.FindShorterLeaf(parent, record.ids)) {
-    superseded.push_back(EntryOf(*shorter).key);
-    Erase(*shorter);
-  }
+  const auto shorter = index_.FindShorterLeaf(parent, record.ids);
+  if (shorter) superseded.push_back(EntryOf(*shorter).key);
   const auto number = free_.empty() ? static_cast<Number>(entries_.size()) : free_.back();
   const auto inserted = index_.Insert(parent, record.ids, number);
   if (!inserted.inserted) return superseded;
@@ -75,24 +83,107 @@ std::optional<std::vector<SegmentKey>> DiskCache::Add(const SegmentRecord& recor
   entry.node = inserted.node;
   entry.payload_bytes = record.payload_bytes;
   entry.stored_bytes = record.stored_bytes;
+  entry.start_position = record.start_position;
+  entry.pinned = record.pinned;
+  entry.expires_unix_ms = record.expires_unix_ms;
   entry.codec = record.codec;
   entry.created_unix_ms = record.created_unix_ms;
   entry.hit_count = record.hit_count;
   Touch(entry, record.last_used_unix_ms);
   by_key_.insert(number);
   payload_bytes_ += record.stored_bytes;
+  RestoreMarks(inserted.node);
+  if (shorter) {
+    marks_.Inherit(*shorter, inserted.node);
+    KeepMarks(inserted.node);
+    Erase(*shorter);
+  }
   return superseded;
 }
 
-// A use is ordered by its time, so that records may be added in any order.
+// A use is ranked by its time, so that records may be added in any order.
 void DiskCache::Touch(Entry& entry, int64_t unix_ms) {
   entry.last_used_unix_ms = unix_ms;
-  index_.Touch(entry.node, static_cast<uint64_t>(std::max<int64_t>(unix_ms, 0)));
+  EvictionFacts facts;
+  facts.tokens = static_cast<int32_t>(index_.ids(entry.node).size());
+  facts.depth = entry.start_position;
+  facts.bytes = entry.stored_bytes;
+  facts.last_used_seconds = static_cast<double>(unix_ms) * 1e-3;
+  facts.reuses = entry.hit_count;
+  index_.Touch(entry.node, OrderOf(EvictionRank(facts, costs_, eviction_)));
+}
+
+// Takes the marks of a record that the store had.
+void DiskCache::RestoreMarks(PrefixIndex::NodeId node) {
+  const Entry& entry = EntryOf(node);
+  if (entry.pinned) marks_.Pin(node);
+  if (entry.expires_unix_ms > 0) {
+    marks_.SetExpiryOfOne(node, absl::FromUnixMillis(entry.expires_unix_ms));
+  }
+}
+
+// Notes the marks of a node for its record, which is then to be saved.
+void DiskCache::KeepMarks(PrefixIndex::NodeId node) {
+  Entry& entry = entries_[index_.value(node)];
+  const absl::Time expiry = marks_.ExpiryOf(node);
+  const int64_t expires_ms = expiry == absl::InfiniteFuture() ? 0 : absl::ToUnixMillis(expiry);
+  if (entry.pinned == marks_.IsPinned(node) && entry.expires_unix_ms == expires_ms) return;
+  entry.pinned = marks_.IsPinned(node);
+  entry.expires_unix_ms = expires_ms;
+  used_.insert(entry.key);
+}
+
+int32_t DiskCache::SetPinned(absl::Span<const TokenId> ids, bool pinned) {
+  const PrefixIndex::Match found = index_.Find(ids);
+  if (found.hits.empty()) return 0;
+  std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
+  if (!pinned) last = marks_.LastPinned(found.hits);
+  if (!last) return 0;
+  pinned ? marks_.Pin(*last) : marks_.Unpin(*last);
+  KeepMarks(*last);
+  int32_t tokens = 0;
+  for (const PrefixIndex::Hit& hit : found.hits) {
+    tokens += hit.tokens;
+    if (hit.node == *last) break;
+  }
+  return tokens;
+}
+
+int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
+  const PrefixIndex::Match found = index_.Find(ids);
+  if (found.hits.empty()) return 0;
+  marks_.SetExpiry(found.hits.back().node, at);
+  for (const PrefixIndex::Hit& hit : found.hits) KeepMarks(hit.node);
+  return found.tokens;
+}
+
+std::vector<SegmentKey> DiskCache::Purge(absl::Span<const TokenId> ids) {
+  std::vector<SegmentKey> purged;
+  const PrefixIndex::Match found = index_.Find(ids);
+  for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
+    if (!index_.IsLeaf(hit->node)) break;
+    purged.push_back(EntryOf(hit->node).key);
+    Erase(hit->node);
+  }
+  return purged;
+}
+
+std::vector<SegmentKey> DiskCache::DropExpired(absl::Time now) {
+  std::vector<SegmentKey> dropped;
+  while (true) {  // a parent becomes a leaf with its last child
+    const auto expired = marks_.ExpiredLeaves(now, [](PrefixIndex::NodeId) { return false; });
+    if (expired.empty()) return dropped;
+    for (const PrefixIndex::NodeId leaf : expired) {
+      dropped.push_back(EntryOf(leaf).key);
+      Erase(leaf);
+    }
+  }
 }
 
 void DiskCache::Erase(PrefixIndex::NodeId node) {
   const auto value = index_.Remove(node);
   if (!value) return;
+  marks_.Forget(node);
   const auto number = static_cast<Number>(*value);
   payload_bytes_ -= entries_[number].stored_bytes;
   by_key_.erase(number);
@@ -139,6 +230,8 @@ std::vector<SegmentRecord> DiskCache::TakeUsed() {
     record.key = entry->key;
     record.last_used_unix_ms = entry->last_used_unix_ms;
     record.hit_count = entry->hit_count;
+    record.pinned = entry->pinned;
+    record.expires_unix_ms = entry->expires_unix_ms;
     used.push_back(std::move(record));
   }
   used_.clear();
@@ -168,7 +261,8 @@ std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) con
 std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
   std::vector<SegmentKey> evicted;
   while (payload_bytes_ > max_bytes) {
-    const auto leaves = index_.OldestLeaves(1, [](uint64_t) { return true; });
+    const auto unpinned = [this](uint64_t value) { return !marks_.IsPinned(entries_[value].node); };
+    const auto leaves = index_.OldestLeaves(1, unpinned);
     if (leaves.empty()) break;
     evicted.push_back(EntryOf(leaves[0]).key);
     Erase(leaves[0]);

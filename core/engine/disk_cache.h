@@ -14,6 +14,8 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
+#include "core/kv/entry_marks.h"
+#include "core/kv/eviction_rank.h"
 #include "core/kv/prefix_index.h"
 #include "core/store/kv_store.h"
 
@@ -21,9 +23,13 @@ namespace reprise {
 
 class DiskCache {
  public:
-  explicit DiskCache(const Digest& identity) : identity_(identity) {}
+  explicit DiskCache(const Digest& identity, const EvictionOptions& eviction = {})
+      : identity_(identity), eviction_(eviction) {}
   DiskCache(const DiskCache&) = delete;
   DiskCache& operator=(const DiskCache&) = delete;
+
+  // For the ranks of what is used from now on.
+  void SetCosts(const EvictionCosts& costs) { costs_ = costs; }
 
   struct Match {
     int32_t tokens = 0;
@@ -33,6 +39,9 @@ class DiskCache {
 
   // As Find(ids).tokens.
   int32_t MatchedTokens(absl::Span<const TokenId> ids) const { return index_.Find(ids).tokens; }
+
+  // Whether an entry here begins with `ids` and goes on.
+  bool HoldsMoreThan(absl::Span<const TokenId> ids) const;
 
   // Room for so many segments in all, so that they need not move while they are added.
   void Reserve(size_t segments);
@@ -55,11 +64,27 @@ class DiskCache {
   // Records of the segments of `ids` that are neither stored nor being written.
   std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;
 
+  // As BlockCache's, with the marks in the records of the segments, which TakeUsed then
+  // returns. Bytes of pinned segments are not limited here.
+  int32_t SetPinned(absl::Span<const TokenId> ids, bool pinned);
+  int32_t SetExpiry(absl::Span<const TokenId> ids, absl::Time at);
+
+  // Forgets the segments of the matched beginning of `ids` as far as nothing else reaches
+  // them, pinned or not; the keys, to be deleted.
+  std::vector<SegmentKey> Purge(absl::Span<const TokenId> ids);
+
+  // To list entries: leaves of the tree, and what was asked of them.
+  const PrefixIndex& index() const { return index_; }
+  const EntryMarks& marks() const { return marks_; }
+
+  // Forgets what expired by `now`; the keys, to be deleted.
+  std::vector<SegmentKey> DropExpired(absl::Time now);
+
   void BeginWrite(const SegmentKey& key) { writing_.insert(key); }
   void EndWrite(const SegmentKey& key) { writing_.erase(key); }
 
-  // Keys to evict, least recently used leaves first, until at most `max_bytes`
-  // of payload stay; they are forgotten here.
+  // Keys to evict, leaves of the lowest rank (core/kv/eviction_rank.h) first, until at most
+  // `max_bytes` of payload stay; they are forgotten here.
   std::vector<SegmentKey> EvictPast(int64_t max_bytes);
 
   int64_t payload_bytes() const { return payload_bytes_; }  // as it lies on disk
@@ -73,7 +98,10 @@ class DiskCache {
     PrefixIndex::NodeId node = 0;
     int64_t payload_bytes = 0;
     int64_t stored_bytes = 0;
+    int32_t start_position = 0;
     PayloadCodec codec = PayloadCodec::kRaw;
+    bool pinned = false;
+    int64_t expires_unix_ms = 0;
     int64_t created_unix_ms = 0;
     int64_t last_used_unix_ms = 0;
     int64_t hit_count = 0;
@@ -103,6 +131,8 @@ class DiskCache {
 
   void Erase(PrefixIndex::NodeId node);
   void Touch(Entry& entry, int64_t unix_ms);
+  void RestoreMarks(PrefixIndex::NodeId node);
+  void KeepMarks(PrefixIndex::NodeId node);
   const Entry& EntryOf(PrefixIndex::NodeId node) const;
   SegmentRecord RecordOf(const Entry& entry, const SegmentKey& parent,
                          int32_t start_position) const;
@@ -110,12 +140,15 @@ class DiskCache {
 
   Digest identity_;
   PrefixIndex index_{kSegmentTokens};  // values number the entries
+  EntryMarks marks_{&index_};
   std::vector<Entry> entries_;
   std::vector<Number> free_;  // places in entries_ to be used again
   absl::flat_hash_set<Number, HashKey, EqualKeys> by_key_{0, HashKey{{&entries_}},
                                                           EqualKeys{{&entries_}}};
   absl::flat_hash_set<SegmentKey> writing_;
   absl::flat_hash_set<SegmentKey> used_;  // since TakeUsed
+  EvictionOptions eviction_;
+  EvictionCosts costs_;
   int64_t payload_bytes_ = 0;
 };
 

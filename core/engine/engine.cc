@@ -42,9 +42,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
 EngineImpl::EngineImpl(const EngineOptions& options, EngineParts parts)
     : options_(options),
       parts_(std::move(parts)),
-      blocks_(parts_.runner->num_blocks(), parts_.metrics),
-      made_(parts_.runner->num_blocks()),
-      disk_(parts_.identity) {}
+      blocks_(parts_.runner->num_blocks(), parts_.metrics, options.eviction),
+      made_(parts_.runner->num_blocks()) {
+  if (parts_.namespaces.empty()) parts_.namespaces = {{"default", parts_.identity, {}, {}}};
+  namespaces_.resize(parts_.namespaces.size());
+  for (size_t i = 0; i < parts_.namespaces.size(); ++i) {
+    for (const std::string& tenant : parts_.namespaces[i].tenants) spec_of_tenant_[tenant] = i;
+  }
+  Open(0).vectors = std::move(parts_.vectors);
+}
 
 EngineImpl::~EngineImpl() {
   if (!thread_.joinable()) return;
@@ -59,6 +65,12 @@ EngineImpl::~EngineImpl() {
 
 absl::Status EngineImpl::Start() {
   RETURN_IF_ERROR(costs_.Calibrate(*parts_.runner, *parts_.clock));
+  EvictionCosts eviction;
+  eviction.per_depth = costs_.DepthCost();
+  blocks_.SetCosts(eviction);
+  eviction.load_per_token = costs_.LoadCost(parts_.runner->block_bytes() / kBlockTokens);
+  disk_costs_ = eviction;
+  ForEachNamespace([&](CacheNamespace& in) { in.disk.SetCosts(disk_costs_); });
   reader_ = std::make_unique<WorkerThread>();
   writer_ = std::make_unique<WorkerThread>(WorkerPriority::kLow);
   embedder_ = std::make_unique<WorkerThread>();
@@ -101,6 +113,8 @@ absl::Status EngineImpl::CheckRequest(const GenerateRequest& request) const {
   }
   if (request.speculation) RETURN_IF_ERROR(CheckPromptLookup(*request.speculation));
   const int32_t needed = BlocksFor(static_cast<int32_t>(prompt) + request.max_output_tokens);
+  ASSIGN_OR_RETURN(const size_t spec, SpecOf(request.tenant));
+  RETURN_IF_ERROR(CheckQuota(parts_.namespaces[spec], needed + 1));
   if (needed + 1 <= parts_.runner->num_blocks()) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("prompt and output need ", needed + 1,
                                                    " KV blocks, the pool has ",
@@ -123,7 +137,11 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   sequence->result.reuse.exact = options_.exact;
   ++queued_count_;
   idle_ = false;
-  inbox_.push_back([this, sequence] { queued_.push_back(sequence); });
+  const size_t spec = *SpecOf(sequence->request.tenant);
+  inbox_.push_back([this, sequence, spec] {
+    sequence->cache = &Open(spec);
+    queued_.push_back(sequence);
+  });
   news_.notify_one();
   return id;
 }
@@ -157,8 +175,8 @@ bool EngineImpl::TakeTasks(bool wait) {
 }
 
 bool EngineImpl::IsIdle() const {
-  return !HasSequences() && copies_.empty() && writes_.empty() && writing_segments_ == 0 &&
-         write_admission_.num_deferred() == 0 && embeddings_.empty() && !embedding_now_ &&
+  return !HasSequences() && shadows_.empty() && copies_.empty() && writes_.empty() &&
+         writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() && !embedding_now_ &&
          adding_vectors_ == 0 && (!VectorsToSave(/*all=*/false) || vectors_not_saved_) &&
          !saving_vectors_ && !retrying_store_;
 }
@@ -166,22 +184,28 @@ bool EngineImpl::IsIdle() const {
 void EngineImpl::Loop() {
   const auto has_work = [this] {
     return !running_.empty() || !copies_.empty() || MayWriteDeferred() ||
-           NextAdmitted().has_value();
+           NextAdmitted().has_value() || (!shadows_.empty() && !HasSequences());
   };
   while (TakeTasks(/*wait=*/!has_work())) {
     CheckEnded();
     GiveUpStalledLoads();
     RetryStore();
+    blocks_.SetNow(absl::ToDoubleSeconds(Now()));
+    DropExpired();
+    ResumeSharers();
+    MakeRoomOfShadows();
     Admit();
     if (!running_.empty()) {
       last_activity_ = Now();
       Step();
+      ResumeSharers();
       CopyOneSegment();
       if (DecodingLeavesRoom()) RunQueuedEmbeddings();
     } else {
       while (!copies_.empty()) CopyOneSegment();
       if (MayWriteDeferred()) WriteDeferred();
       RunQueuedEmbeddings();
+      if (!HasSequences()) StepShadow();
       // One flush of all that waits: each makes a file.
       if (Now() - last_activity_ >= options_.flush_after_idle && !MayWriteDeferred()) {
         FlushWrites();
@@ -230,11 +254,14 @@ void EngineImpl::PublishState() {
   gauges.block_bytes = parts_.runner->block_bytes();
   gauges.pending_write_segments =
       static_cast<int64_t>(copies_.size() + writes_.size()) + writing_segments_;
-  gauges.vectors = parts_.vectors != nullptr ? parts_.vectors->size() : 0;
+  ForEachNamespace([&](const CacheNamespace& in) {
+    if (in.vectors != nullptr) gauges.vectors += in.vectors->size();
+  });
   parts_.metrics->SetEngineGauges(gauges);
 }
 
 CacheStats EngineImpl::CollectStats() {
+  PublishNamespaces();
   CacheStats stats;
   stats.host_block_count = blocks_.num_blocks();
   stats.host_cached_block_count = blocks_.num_cached();
@@ -243,12 +270,15 @@ CacheStats EngineImpl::CollectStats() {
   stats.host_block_bytes = parts_.runner->block_bytes();
   stats.host_cached_tokens = blocks_.cached_tokens();
   stats.disk_enabled = StoreOn();
-  stats.disk_cached_tokens = disk_.cached_tokens();
   stats.pending_write_segments =
       static_cast<int64_t>(copies_.size() + writes_.size()) + writing_segments_;
   stats.durable_segments = durable_segments_;
-  stats.vector_count = parts_.vectors != nullptr ? parts_.vectors->size() : 0;
-  stats.prompt_count = static_cast<int64_t>(prompts_.size());
+  ForEachNamespace([&](const CacheNamespace& in) {
+    stats.namespaces.push_back(StatsOf(in));
+    stats.disk_cached_tokens += in.disk.cached_tokens();
+    stats.vector_count += stats.namespaces.back().vector_count;
+    stats.prompt_count += stats.namespaces.back().prompt_count;
+  });
   stats.running_sequences = static_cast<int32_t>(running_.size() + waiting_.size());
   stats.queued_requests = static_cast<int32_t>(queued_.size());
   return stats;
@@ -269,19 +299,24 @@ CacheStats EngineImpl::GetCacheStats() {
 
 std::future<Explanation> EngineImpl::StartExplain(const std::shared_ptr<ExplainJob>& job) {
   std::future<Explanation> explained = job->explained.get_future();
-  embedder_->Post([this, job] {
-    if (job->dead) return;
-    const int wanted = std::max(options_.semantic_top_k, kExplainNeighbors);
-    FindNearest(job->request.prompt_text, wanted,
-                [this, job](const absl::StatusOr<Nearest>& nearest) {
-                  if (!job->dead) job->explained.set_value(ExplainNow(job->request, nearest));
-                });
+  Post([this, job] {
+    CacheNamespace* in = &Open(*SpecOf(job->request.tenant));
+    embedder_->Post([this, job, in] {
+      if (job->dead) return;
+      const int wanted = std::max(options_.semantic_top_k, kExplainNeighbors);
+      FindNearest({in, wanted}, job->request.prompt_text,
+                  [this, job, in](const absl::StatusOr<Nearest>& nearest) {
+                    if (!job->dead)
+                      job->explained.set_value(ExplainNow(*in, job->request, nearest));
+                  });
+    });
   });
   return explained;
 }
 
 absl::StatusOr<Explanation> EngineImpl::Explain(const ExplainRequest& request) {
   GenerateRequest checked;
+  checked.tenant = request.tenant;
   checked.prompt = request.prompt;
   RETURN_IF_ERROR(CheckRequest(checked));
   {
@@ -289,7 +324,7 @@ absl::StatusOr<Explanation> EngineImpl::Explain(const ExplainRequest& request) {
     if (draining_ || stopping_) return absl::UnavailableError("the server is shutting down");
   }
   const auto job = std::make_shared<ExplainJob>();
-  job->request = {request.prompt, request.prompt_text, std::nullopt, nullptr};
+  job->request = {request.tenant, request.prompt, request.prompt_text, std::nullopt, nullptr};
   std::future<Explanation> explained = StartExplain(job);
   while (explained.wait_for(kExplainPoll) != std::future_status::ready) {
     const bool late = request.deadline && Now() >= *request.deadline;
@@ -336,7 +371,7 @@ void EngineImpl::Drain(absl::Duration limit) {
   }
   const auto flushed = std::make_shared<std::promise<void>>();
   Post([this, flushed] {
-    while (write_admission_.num_deferred() > 0) {
+    while (NumDeferred() > 0) {
       WriteDeferred();
       while (!copies_.empty()) CopyOneSegment();
     }

@@ -11,6 +11,7 @@
 //            metrics and clock outlive it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,8 +23,13 @@
 #include "absl/status/statusor.h"
 #include "core/base/clock.h"
 #include "core/base/digest.h"
+#include "core/engine/cache_archive.h"
+#include "core/engine/cache_entries.h"
+#include "core/engine/cache_namespace.h"
 #include "core/engine/request.h"
+#include "core/engine/reuse_planner.h"
 #include "core/engine/step_trace.h"
+#include "core/kv/eviction_rank.h"
 #include "core/model/model_runner.h"
 #include "core/similarity/vector_index.h"
 #include "core/store/kv_store.h"
@@ -45,8 +51,8 @@ struct EngineOptions {
   RetrievalMode retrieval_mode = RetrievalMode::kHybrid;
   int semantic_top_k = 1;           // candidates verified in SEMANTIC mode
   bool require_full_prefix = true;  // SEMANTIC: a candidate counts only as a whole
-  // Live payload of all identities; others' go first, then least recently used leaves. The
-  // store's own limit, KvStore::PayloadLimit, counts too.
+  // Live payload of all identities; others' go first, then leaves by `eviction`. The store's
+  // own limit, KvStore::PayloadLimit, counts too.
   int64_t max_disk_bytes = int64_t{8} << 30;
   int64_t write_batch_bytes = int64_t{16} << 20;  // payload that becomes durable together
   // Whether only what is used a second time is written at once and the rest when the engine
@@ -62,6 +68,10 @@ struct EngineOptions {
   // Known to similarity search; the oldest give way. Tokens: four bytes each in memory.
   int64_t max_prompts = 100000;
   int64_t max_prompt_tokens = int64_t{16} << 20;
+  EvictionOptions eviction;  // of blocks in memory and segments on disk
+  // Of the requests that reused something, those that are computed again while the engine is
+  // idle and compared, bit for bit.
+  int shadow_verify_percent = 0;
   absl::Duration flush_after_idle = absl::Seconds(1);  // write-behind flushes after this idle time
   // What a load may take beyond its prediction. Then its request computes, and the store is
   // off until the load is back.
@@ -81,9 +91,13 @@ using EmbedBatchFunction =
 
 // What an operator should know of, as a log line says it.
 struct EngineEvent {
-  std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved"
+  std::string name;   // "store_switched_off", "store_switched_on", "vector_index_not_saved",
+                      // "shadow_mismatch"
   std::string error;  // empty when it is good news
 };
+
+// An empty vector index, for a namespace that is made.
+using VectorIndexFactory = std::function<std::unique_ptr<VectorIndex>()>;
 
 struct EngineParts {
   std::unique_ptr<ModelRunner> runner;
@@ -94,13 +108,20 @@ struct EngineParts {
   std::function<void(const EngineEvent&)> on_event;  // on the engine thread; null: nobody asks
   std::function<void(const StepTrace&)> on_step;     // on the engine thread, which it must not hold
                                                      // up; null: no trace
+  const std::atomic<LoadWay>* load_way = nullptr;    // null: the best; for measurements
   const Tokenizer* tokenizer = nullptr;
   Metrics* metrics = nullptr;
   const Clock* clock = nullptr;
-  Digest identity{};  // namespace: model, tokenizer, numerics, format, tenant
+  Digest meaning{};   // as `identity`, but for the tenant: of archives
+  Digest identity{};  // of the first namespace: model, tokenizer, numerics, format, tenant
+  // The first one's identity is `identity`, and `vectors` is its index. Empty: one namespace
+  // for all requests, whatever their tenant.
+  std::vector<NamespaceSpec> namespaces;
+  VectorIndexFactory new_vectors;  // of the other namespaces; null: no similarity search there
 };
 
 struct ExplainRequest {
+  std::string tenant;
   std::vector<TokenId> prompt;
   std::string prompt_text;
   std::optional<absl::Duration> deadline;  // on Clock::Monotonic
@@ -138,6 +159,20 @@ struct CacheStats {
   int64_t prompt_count = 0;
   int32_t running_sequences = 0;
   int32_t queued_requests = 0;
+  std::vector<NamespaceStats> namespaces;  // those that there are, in order of their specs
+};
+
+// What an operator asks of a cached entry: the KV of `ids`, from position 0.
+struct EntryMark {
+  std::string tenant;
+  std::vector<TokenId> ids;
+  std::optional<bool> pinned;         // keep it, however much room others need; or no longer
+  std::optional<absl::Duration> ttl;  // from now; absl::InfiniteDuration(): never expires
+};
+
+struct MarkedEntry {
+  int32_t host_tokens = 0;  // of `ids`, that a tier holds and the marks hold for
+  int32_t disk_tokens = 0;
 };
 
 class Engine {
@@ -150,9 +185,10 @@ class Engine {
   virtual ~Engine() = default;  // as Drain with no time left
 
   // kInvalidArgument: empty prompt, prompt + max_output_tokens past the model's
-  // context, a token id or a field of speculation out of range; kResourceExhausted: the queue is
-  // full or the prompt can never fit the pool; kUnavailable: draining. Nothing is called on the
-  // sink unless this returns an id for Cancel.
+  // context, a token id or a field of speculation out of range; kPermissionDenied: the tenant has
+  // no namespace; kResourceExhausted: the queue is full, or prompt and output can never fit the
+  // pool or the tenant's quota; kUnavailable: draining. Nothing is called on the sink unless
+  // this returns an id for Cancel.
   virtual absl::StatusOr<SequenceId> Submit(GenerateRequest request, GenerationSink sink) = 0;
 
   // Stops the sequence within one step; its sink gets kCancelled. Unknown ids are ignored.
@@ -162,6 +198,47 @@ class Engine {
   // kCancelled, kDeadlineExceeded: the caller gave up, and an embedding not begun is not made.
   virtual absl::StatusOr<Explanation> Explain(const ExplainRequest& request) = 0;
   virtual CacheStats GetCacheStats() = 0;
+
+  // Pins, unpins or sets the time to live of what the tiers hold of an entry. A pinned entry
+  // is not evicted and does not expire; an expired one goes once nothing runs on it, with all
+  // that only it reaches. In the store marks survive a restart. What a tier does not hold yet
+  // is not marked there.
+  // kInvalidArgument: no ids, or a ttl that is not positive; kNotFound: no tier holds all of
+  // `ids`; kResourceExhausted: the pool cannot pin as much (half of it); nothing is changed.
+  virtual absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) = 0;
+
+  // For operators. A page may be short, or even empty, with more to come: what one call looks
+  // at is bounded. kPermissionDenied: no such tenant.
+  virtual absl::StatusOr<EntryPage> ListEntries(const EntryQuery& query) = 0;
+
+  // By the id that a list gave, or "p-N" for the prompt that similarity search knows as N.
+  // kInvalidArgument: not an entry's id; kNotFound: of no entry any more.
+  virtual absl::StatusOr<CacheEntry> FindEntry(const std::string& tenant,
+                                               const std::string& id) = 0;
+
+  // The entry that holds most of the beginning of `ids`; kNotFound: none holds any.
+  virtual absl::StatusOr<CacheEntry> DescribeEntry(const std::string& tenant,
+                                                   absl::Span<const TokenId> ids) = 0;
+
+  // Removes what the tiers hold of an entry as far as no other entry has it too and no request
+  // uses it; a request that is loading it computes instead. The tokens removed.
+  virtual absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
+                                                 absl::Span<const TokenId> ids) = 0;
+
+  // Makes all KV of requests that have ended durable. kFailedPrecondition: the store is off.
+  virtual absl::Status Flush() = 0;
+
+  virtual ArchiveFormat GetArchiveFormat() const = 0;
+
+  // The segments of an entry, read from the store and verified. kNotFound: the store does not
+  // hold all of it; kFailedPrecondition: the store is off; otherwise as KvStore.
+  virtual absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
+                                                  absl::Span<const TokenId> ids) = 0;
+
+  // Makes an archived entry durable under the tenant; the tokens that are new.
+  // kInvalidArgument: not an entry of this model; kResourceExhausted: the tenant's quota;
+  // kFailedPrecondition: the store is off. Nothing is kept then but whole segments.
+  virtual absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) = 0;
 
   // Refuses new requests, lets running ones finish until `limit` has passed
   // (then they get kUnavailable), makes all KV durable, saves the vector index.

@@ -1,4 +1,6 @@
 // Loads that stall: their requests compute, and the store is off until they are back.
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "core/engine/engine_impl.h"
 
@@ -22,13 +24,18 @@ void EngineImpl::GiveUpStalledLoads() {
       absl::StrCat("a load took more than ", absl::FormatDuration(options_.load_budget),
                    " beyond its prediction")));
   std::vector<SequencePtr> loading;
-  for (const SequencePtr& sequence : waiting_) {
-    if (sequence->state == SequenceState::kLoading) loading.push_back(sequence);
-  }
-  for (const SequencePtr& sequence : loading) {
-    const int64_t bytes = sequence->load->Close();
-    EndLoad(sequence, sequence->load_plan, bytes, Now() - sequence->load_started);
-  }
+  const auto collect = [&](const SequencePtr& sequence) {
+    if (sequence->load != nullptr || sequence->split != nullptr) loading.push_back(sequence);
+  };
+  std::for_each(waiting_.begin(), waiting_.end(), collect);
+  std::for_each(running_.begin(), running_.end(), collect);
+  for (const SequencePtr& sequence : loading) GiveUpLoad(sequence);
+}
+
+void EngineImpl::GiveUpLoad(const SequencePtr& sequence) {
+  if (sequence->split != nullptr) return GiveUpSplit(sequence);
+  const int64_t bytes = sequence->load->Close();
+  EndLoad(sequence, sequence->load_plan, bytes, Now() - sequence->load_started);
 }
 
 // The reader is done with the oldest load. Whether that was given up.

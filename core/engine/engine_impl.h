@@ -11,18 +11,18 @@
 #include <mutex>
 #include <thread>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "core/engine/admission.h"
 #include "core/engine/block_cache.h"
+#include "core/engine/cache_namespace.h"
 #include "core/engine/compression.h"
 #include "core/engine/cost_model.h"
-#include "core/engine/disk_cache.h"
 #include "core/engine/engine.h"
-#include "core/engine/prompt_directory.h"
 #include "core/engine/scheduler.h"
 #include "core/engine/sequence.h"
 #include "core/engine/worker_thread.h"
-#include "core/engine/write_admission.h"
 
 namespace reprise {
 
@@ -37,6 +37,18 @@ class EngineImpl final : public Engine {
   void Cancel(SequenceId id) override;
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override;
   CacheStats GetCacheStats() override;
+  absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) override;
+  absl::StatusOr<EntryPage> ListEntries(const EntryQuery& query) override;
+  absl::StatusOr<CacheEntry> FindEntry(const std::string& tenant, const std::string& id) override;
+  absl::StatusOr<CacheEntry> DescribeEntry(const std::string& tenant,
+                                           absl::Span<const TokenId> ids) override;
+  absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
+                                         absl::Span<const TokenId> ids) override;
+  absl::Status Flush() override;
+  ArchiveFormat GetArchiveFormat() const override;
+  absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
+                                          absl::Span<const TokenId> ids) override;
+  absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) override;
   void Drain(absl::Duration limit) override;
   bool WaitUntilIdle(absl::Duration limit) override;
 
@@ -69,6 +81,15 @@ class EngineImpl final : public Engine {
     bool evicted = false;  // there were nearer ones whose KV is gone
     int wanted = 0;        // of neighbors
   };
+  // A prompt that was reused and is computed again to be compared.
+  struct Shadow {
+    CacheNamespace* in = nullptr;
+    std::vector<TokenId> ids;     // whole blocks
+    std::vector<BlockId> reused;  // each with a reference
+    std::vector<BlockId> cold;    // private
+    int32_t computed = 0;
+  };
+
   // Rows of a step by kind.
   struct StepRows {
     int32_t sequences = 0;
@@ -80,10 +101,13 @@ class EngineImpl final : public Engine {
   // Runs on the engine thread.
   using NearestTask = std::function<void(const absl::StatusOr<Nearest>&)>;
 
-  // What the store holds of this namespace.
+  // What the store holds of the namespaces.
+  struct NamespaceListing {
+    std::vector<PromptRecord> prompts;
+  };
   struct StoreListing {
     absl::Status status;
-    std::vector<std::pair<uint64_t, std::vector<TokenId>>> prompts;
+    std::vector<NamespaceListing> namespaces;  // by spec
     StoreStats stats;
   };
 
@@ -101,11 +125,48 @@ class EngineImpl final : public Engine {
   bool EndRest(bool late);
   std::future<Explanation> StartExplain(const std::shared_ptr<ExplainJob>& job);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
-  bool SimilarityOn() const { return parts_.vectors != nullptr && parts_.embed != nullptr; }
+  bool SimilarityOn(const CacheNamespace& in) const {
+    return in.vectors != nullptr && parts_.embed != nullptr;
+  }
   RetrievalMode ModeOf(const Sequence& s) const {
     return s.request.retrieval_mode.value_or(options_.retrieval_mode);
   }
   absl::Duration Now() const { return parts_.clock->Monotonic(); }
+
+  // engine_namespaces.cc: whose cache is whose.
+  absl::StatusOr<size_t> SpecOf(const std::string& tenant) const;
+  absl::Status CheckQuota(const NamespaceSpec& spec, int32_t needed_blocks) const;
+  int32_t QuotaBlocks(const NamespaceSpec& spec) const;
+  CacheNamespace& Open(size_t spec);
+  CacheNamespace& NamespaceOf(const Digest& identity);
+  void ForEachNamespace(absl::FunctionRef<void(CacheNamespace&)> visit) const;
+  CacheNamespace* Largest(absl::FunctionRef<int64_t(const CacheNamespace&)> size) const;
+  static int32_t MostBlocks(const Sequence& sequence);
+  bool HasQuotaFor(const Sequence& sequence) const;
+  void RefuseWhatPinsShutOut();
+  NamespaceStats StatsOf(const CacheNamespace& in) const;
+  void PublishNamespaces();
+  int64_t DiskPayloadBytes() const;
+
+  // Runs `work` on the engine thread and waits for what it returns.
+  template <typename Result>
+  Result OnEngine(absl::FunctionRef<Result()> work) {
+    std::promise<Result> done;
+    Post([&] { done.set_value(work()); });
+    return done.get_future().get();
+  }
+
+  // engine_entries.cc: what operators see and do.
+  CacheEntry EntryOf(const CacheNamespace& in, bool on_disk, PrefixIndex::NodeId node) const;
+  absl::StatusOr<CacheEntry> DescribeNow(const CacheNamespace& in,
+                                         absl::Span<const TokenId> ids) const;
+  bool ListTier(const EntryQuery& query, const CacheNamespace& in, size_t& visited,
+                EntryPage& page) const;
+  absl::StatusOr<EntryPage> ListNow(const EntryQuery& query) const;
+
+  // engine_archive.cc: entries on their way in and out.
+  absl::Status CheckArchived(const ArchivedEntry& entry) const;
+  absl::Status StoreArchived(CacheNamespace& in, std::vector<SegmentWrite> writes);
 
   // engine_reuse.cc: from the queue to the first step.
   void Admit();
@@ -115,47 +176,89 @@ class EngineImpl final : public Engine {
   void StartLookup(const SequencePtr& sequence);
   void LookUp(const SequencePtr& sequence);
   ReuseSnapshot SnapshotFor(Sequence& sequence, const DiskCache::Match& disk);
-  void TouchOnDisk(const DiskCache::Match& disk, int32_t tokens);
   void StartLoad(const SequencePtr& sequence, const ReusePlan& plan, DiskCache::Match disk);
   LoadResult ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account);
-  void LearnFromLoad(const LoadResult& load);
+  void LearnFromLoad(CacheNamespace& in, const LoadResult& load);
   void FinishLoad(const SequencePtr& sequence, const ReusePlan& plan, LoadResult load);
   void EndLoad(const SequencePtr& sequence, const ReusePlan& plan, int64_t bytes,
                absl::Duration elapsed);
-  bool PlaceSegment(const std::vector<TokenId>& prefix, const SegmentRecord& record,
+  bool PlaceSegment(NamespaceId in, absl::Span<const TokenId> prefix, const SegmentRecord& record,
                     const std::vector<uint8_t>& payload);
   void Resume(const SequencePtr& sequence);
   void BeginRunning(const SequencePtr& sequence, int32_t tokens);
+  void InsertRunning(const SequencePtr& sequence);
   void AccountReuse(Sequence& sequence, int32_t tokens, absl::Time made);
   absl::Time ShareBlocks(Sequence& sequence, int32_t tokens);
-  Explanation ExplainNow(const ExplainRequest& request, const absl::StatusOr<Nearest>& nearest);
+  Explanation ExplainNow(CacheNamespace& in, const ExplainRequest& request,
+                         const absl::StatusOr<Nearest>& nearest);
 
   // engine_faults.cc: loads that stall.
   bool ReaderStalls() const;
   void GiveUpStalledLoads();
+  void GiveUpLoad(const SequencePtr& sequence);
   bool LeaveLoad();
 
+  // engine_sharing.cc: prefixes that others compute.
+  bool IsFilling(const Sequence& sequence) const;
+  std::vector<SequencePtr> FillingBefore(const Sequence& sequence) const;
+  bool WaitForPrefix(const SequencePtr& sequence, const ReusePlan& plan);
+  std::optional<int32_t> AwaitedTokens(const Sequence& sequence) const;
+  bool IsAwaited(const Sequence& sequence) const;
+  void Publish(Sequence& sequence);
+  void ResumeSharers();
+  void EndWait(Sequence& sequence);
+  static void AccountSharing(Sequence& sequence, const ReusePlan& plan);
+
+  // engine_shadow.cc: what was reused, computed again.
+  void QueueShadow(const Sequence& sequence, const Usage& usage);
+  void StepShadow();
+  ShadowResult CompareShadow(const Shadow& shadow);
+  void EndShadow(ShadowResult result);
+  void MakeRoomOfShadows();
+
+  // engine_split.cc: prefixes computed from the front and loaded from the back.
+  void StartSplit(const SequencePtr& sequence, const ReusePlan& plan, const DiskCache::Match& disk);
+  void ReadFromBack(const SequencePtr& sequence, const std::shared_ptr<SplitLoad>& split);
+  void TakeSegment(const SequencePtr& sequence, SplitLoad& split, size_t index,
+                   const std::vector<uint8_t>& payload);
+  bool ClaimFront(Sequence& sequence);
+  void AdvanceSplits();
+  void PassLoaded(Sequence& sequence);
+  static void DropSplit(Reuse& reuse, ReuseReason reason);
+  void Unpark(const SequencePtr& sequence);
+  void EndParking(Sequence& sequence);
+  void EndSplit(Sequence& sequence);
+  void GiveUpSplit(const SequencePtr& sequence);
+  static int64_t PayloadBytes(const std::vector<SegmentRecord>& segments);
+
   // engine_similarity.cc: the vector index.
+  struct NearestQuery {
+    CacheNamespace* in = nullptr;  // where to look
+    int wanted = 0;
+  };
   absl::StatusOr<std::vector<float>> RunEmbed(const std::string& text);
-  void FindNearest(const std::string& text, int wanted, const NearestTask& done);
-  void SearchNearest(Nearest nearest, const NearestTask& done);
+  void FindNearest(NearestQuery query, const std::string& text, const NearestTask& done);
+  void SearchNearest(CacheNamespace& in, Nearest nearest, const NearestTask& done);
   void Embed(const SequencePtr& sequence);
   int32_t SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot);
   void KnownCandidate(Sequence& sequence);
-  bool IsIndexed(const std::vector<TokenId>& ids) const;
+  static bool IsIndexed(const CacheNamespace& in, const std::vector<TokenId>& ids);
   void QueueEmbedding(const Sequence& sequence);
   void RunQueuedEmbeddings();
   bool DecodingLeavesRoom() const;
   std::vector<std::vector<float>> RunEmbedBatch(absl::Span<const std::string> texts);
-  void AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding);
-  void AddVector(uint64_t id, const std::vector<float>& embedding);
-  std::vector<uint64_t> ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors);
+  void AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
+                 const std::vector<float>& embedding);
+  void AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding);
+  std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in,
+                                             const std::vector<Neighbor>& neighbors);
   void ForgetOldPrompts();
-  void DeletePromptFromStore(uint64_t id);
+  void DeletePromptFromStore(const CacheNamespace& in, uint64_t id);
   bool VectorsToSave(bool all) const;
   void SaveVectors(bool all);
 
   // engine_schedule.cc: what a step is made of, and what it teaches.
+  int32_t PendingNow(const Sequence& sequence) const;
   ScheduleSnapshot TakeSnapshot() const;
   void Preempt(size_t index);
   void TraceStep(const SchedulePlan& plan, const StepRows& rows, StepTrace trace) const;
@@ -183,6 +286,11 @@ class EngineImpl final : public Engine {
                    size_t index);
   bool DropAhead(const Sequence& sequence);
 
+  // engine_marks.cc: what operators ask of entries, and their uses.
+  absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
+  void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
+  void DropExpired();
+
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
   // Why a segment is not written now; without a reason it is when the engine is idle.
@@ -190,11 +298,16 @@ class EngineImpl final : public Engine {
     std::optional<WriteSkip> skip;
   };
   int64_t PayloadBytes(size_t tokens) const;
-  std::optional<NotNow> WhyNotNow(const SegmentRecord& record, bool idle);
-  void QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks, bool idle);
-  void QueueSegment(SegmentRecord&& record, absl::Span<const BlockId> blocks);
+  std::optional<NotNow> WhyNotNow(CacheNamespace& in, const SegmentRecord& record, bool idle);
+  void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
+                     absl::Span<const BlockId> blocks, bool idle);
+  void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
+  size_t NumDeferred() const;
   bool MayWriteDeferred() const;
   void WriteDeferred();
+  bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
+  void EndWrite(const SegmentRecord& record);
+  void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);
   void CopyOneSegment();
   PayloadCodec CodecNow() const;
   void FlushWrites();
@@ -225,16 +338,22 @@ class EngineImpl final : public Engine {
   int queued_count_ = 0;
   SequenceId next_id_ = 1;
 
+  // By spec; null until something is known of it.
+  std::vector<std::unique_ptr<CacheNamespace>> namespaces_;
+  absl::flat_hash_map<std::string, size_t> spec_of_tenant_;  // does not change
+  absl::flat_hash_map<Digest, CacheNamespace*> by_identity_;
   BlockCache blocks_;
   std::vector<absl::Time> made_;  // by block: when its KV was computed, a loaded one's too
-  DiskCache disk_;
-  PromptDirectory prompts_;
   CostModel costs_;
-  WriteAdmission write_admission_;
-  CompressionRates compression_;      // the latest
-  int steps_beside_decode_ = 0;       // in a row, with prompt rows
-  std::deque<SequencePtr> queued_;    // not taken up yet, or preempted
-  std::list<SequencePtr> waiting_;    // embedding or loading
+  CompressionRates compression_;    // the latest
+  EvictionCosts disk_costs_;        // of segments, for their ranks
+  int steps_beside_decode_ = 0;     // in a row, with prompt rows
+  std::deque<SequencePtr> queued_;  // not taken up yet, or preempted
+  std::list<SequencePtr> waiting_;  // embedding, sharing or loading
+  std::deque<Shadow> shadows_;
+  int32_t shadow_credit_ = 0;         // percent of a verification that hits have earned
+  int64_t pending_load_bytes_ = 0;    // of payload that the reader is to read
+  int64_t taken_up_ = 0;              // look-ups begun
   std::vector<SequencePtr> running_;  // oldest first
   absl::flat_hash_set<SequenceId> cancelled_;
 
@@ -259,19 +378,19 @@ class EngineImpl final : public Engine {
   std::deque<OutstandingLoad> loads_;  // the reader's, in its order, those of ended requests too
   bool reader_stalled_ = false;        // loads_ are given up
   bool retrying_store_ = false;
-  absl::Duration retry_store_at_;    // while it is off
-  absl::Duration retry_vectors_at_;  // while the last save failed
+  // While it is off; while the last save of the vectors failed.
+  absl::Duration retry_store_at_, retry_vectors_at_;
   struct PendingEmbedding {
+    CacheNamespace* in = nullptr;
     std::vector<TokenId> ids;
     std::string text;
   };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  absl::Duration embed_beside_from_;  // while others decode: not before
-  int64_t adding_vectors_ = 0;        // on their way into the index
-  int64_t vector_changes_ = 0;        // since the index was saved
-  bool saving_vectors_ = false;
-  bool vectors_not_saved_ = false;  // the last attempt failed
+  absl::Duration embed_beside_from_;                         // while others decode: not before
+  int64_t adding_vectors_ = 0;                               // on their way into the index
+  int64_t vector_changes_ = 0;                               // since the index was saved
+  bool saving_vectors_ = false, vectors_not_saved_ = false;  // not: the last attempt failed
 
   // Declared last: they are joined before what they use goes away.
   std::unique_ptr<WorkerThread> reader_, writer_, embedder_;

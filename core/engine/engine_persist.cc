@@ -16,8 +16,9 @@ constexpr int64_t kLargeLoad = int64_t{1} << 30;  // whose time is that of its b
 void EngineImpl::Keep(Sequence& sequence) {
   if (!DropAhead(sequence)) return;
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
-  blocks_.Commit(ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
-  if (StoreOn()) QueueSegments(ids, sequence.blocks, /*idle=*/false);
+  CacheNamespace& in = *sequence.cache;
+  blocks_.Commit(in.id, ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
+  if (StoreOn()) QueueSegments(in, ids, sequence.blocks, /*idle=*/false);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
 
@@ -26,13 +27,14 @@ int64_t EngineImpl::PayloadBytes(size_t tokens) const {
 }
 
 // What keeps a segment, and with it those behind it, from being written now.
-std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(const SegmentRecord& record, bool idle) {
+std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(CacheNamespace& in,
+                                                        const SegmentRecord& record, bool idle) {
   const int64_t bytes = PayloadBytes(record.ids.size());
   if (options_.write_selectively && !idle) {
     const auto tokens = static_cast<int32_t>(record.ids.size());
     const auto decision =
-        write_admission_.Decide(record.key, costs_.PredictPrefill(tokens, record.start_position),
-                                costs_.PredictLoad(bytes));
+        in.write_admission.Decide(record.key, costs_.PredictPrefill(tokens, record.start_position),
+                                  costs_.PredictLoad(bytes));
     if (decision == WriteAdmission::Decision::kNever) return NotNow{WriteSkip::kNoBenefit};
     if (decision == WriteAdmission::Decision::kWhenIdle) return NotNow{};
   }
@@ -41,27 +43,45 @@ std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(const SegmentRecord& rec
 }
 
 // With `idle`, first uses are written too.
-void EngineImpl::QueueSegments(absl::Span<const TokenId> ids, absl::Span<const BlockId> blocks,
-                               bool idle) {
+void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
+                               absl::Span<const BlockId> blocks, bool idle) {
   std::optional<NotNow> not_now;  // of one segment and all behind it
-  for (SegmentRecord& record : disk_.Missing(ids)) {
-    if (!not_now) not_now = WhyNotNow(record, idle);
+  for (SegmentRecord& record : in.disk.Missing(ids)) {
+    if (!not_now) not_now = WhyNotNow(in, record, idle);
     if (!not_now) {
-      QueueSegment(std::move(record), blocks);
+      if (!MakeRoomToWrite(in, PayloadBytes(record.ids.size()))) {
+        return parts_.metrics->SegmentOverQuota(in.spec->name);
+      }
+      QueueSegment(in, std::move(record), blocks);
     } else if (not_now->skip) {
       parts_.metrics->SegmentSkipped(*not_now->skip, PayloadBytes(record.ids.size()));
     } else {
-      WhyNotNow(record, idle);  // seen once
+      WhyNotNow(in, record, idle);  // seen once
     }
   }
   if (!not_now || not_now->skip) return;
-  if (write_admission_.Defer({ids.begin(), ids.end()})) return;
+  if (in.write_admission.Defer({ids.begin(), ids.end()})) return;
   parts_.metrics->SegmentSkipped(WriteSkip::kQueueFull, 0);
 }
 
-void EngineImpl::QueueSegment(SegmentRecord&& record, absl::Span<const BlockId> blocks) {
+// Within the namespace's quota; its own entries give way in the order of its DiskCache. What
+// that leaves is deleted before anything queued from now on is written.
+bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes) {
+  const int64_t quota = in.spec->quota.disk_bytes;
+  if (quota == 0) return true;
+  const int64_t room = quota - in.pending_bytes - bytes;
+  if (room < 0) return false;
+  const int64_t before = in.disk.payload_bytes();
+  std::vector<SegmentKey> keys = in.disk.EvictPast(room);
+  DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
+  return in.disk.payload_bytes() <= room;
+}
+
+void EngineImpl::QueueSegment(CacheNamespace& in, SegmentRecord&& record,
+                              absl::Span<const BlockId> blocks) {
   record.payload_bytes = PayloadBytes(record.ids.size());
   pending_bytes_ += record.payload_bytes;
+  in.pending_bytes += record.payload_bytes;
   record.created_unix_ms = record.last_used_unix_ms = absl::ToUnixMillis(parts_.clock->Now());
   PendingCopy copy;
   const size_t first = record.start_position / kBlockTokens;
@@ -70,26 +90,38 @@ void EngineImpl::QueueSegment(SegmentRecord&& record, absl::Span<const BlockId> 
     blocks_.Hold(block);
     copy.blocks.push_back(block);
   }
-  disk_.BeginWrite(record.key);
+  in.disk.BeginWrite(record.key);
   copy.record = std::move(record);
   copies_.push_back(std::move(copy));
+}
+
+// First uses that wait, of all namespaces.
+size_t EngineImpl::NumDeferred() const {
+  size_t deferred = 0;
+  ForEachNamespace(
+      [&](const CacheNamespace& in) { deferred += in.write_admission.num_deferred(); });
+  return deferred;
 }
 
 // Whether first uses may be written now: nothing else was to be done for a while, and what
 // was taken before is on its way.
 bool EngineImpl::MayWriteDeferred() const {
-  return StoreOn() && write_admission_.num_deferred() > 0 && !HasSequences() &&
+  return StoreOn() && NumDeferred() > 0 && !HasSequences() &&
          pending_bytes_ < options_.write_batch_bytes &&
          Now() - last_activity_ >= options_.flush_after_idle;
 }
 
-// The oldest first use, as far as its KV is still there.
+// The oldest first use of the namespace with most, as far as its KV is still there.
 void EngineImpl::WriteDeferred() {
-  const auto ids = write_admission_.TakeDeferred();
+  CacheNamespace* in = Largest([](const CacheNamespace& each) {
+    return static_cast<int64_t>(each.write_admission.num_deferred());
+  });
+  if (in == nullptr) return;
+  const auto ids = in->write_admission.TakeDeferred();
   if (!ids || !StoreOn()) return;
-  const std::vector<BlockId> blocks = blocks_.ShareExact(*ids);
+  const std::vector<BlockId> blocks = blocks_.ShareExact(in->id, *ids);
   const size_t there = std::min(ids->size(), blocks.size() * kBlockTokens);
-  QueueSegments(absl::MakeConstSpan(*ids).first(there), blocks, /*idle=*/true);
+  QueueSegments(*in, absl::MakeConstSpan(*ids).first(there), blocks, /*idle=*/true);
   for (const BlockId block : blocks) blocks_.Release(block);
   if (there == ids->size()) return;
   parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids->size() - there));
@@ -110,8 +142,7 @@ void EngineImpl::CopyOneSegment() {
     blocks_.Release(copy.blocks[i]);
   }
   if (!read) {
-    pending_bytes_ -= copy.record.payload_bytes;
-    disk_.EndWrite(copy.record.key);
+    EndWrite(copy.record);
     return;
   }
   writes_bytes_ += copy.record.payload_bytes;
@@ -120,10 +151,21 @@ void EngineImpl::CopyOneSegment() {
   if (writes_bytes_ >= options_.write_batch_bytes) FlushWrites();
 }
 
+// Of a segment on its way to the store: it is there now, or will never be.
+void EngineImpl::EndWrite(const SegmentRecord& record) {
+  CacheNamespace& in = *by_identity_.at(record.identity);
+  pending_bytes_ -= record.payload_bytes;
+  in.pending_bytes -= record.payload_bytes;
+  in.disk.EndWrite(record.key);
+}
+
 // Lets the next start evict in the order that holds now.
 void EngineImpl::SaveUsage() {
   if (!StoreOn()) return;
-  std::vector<SegmentRecord> used = disk_.TakeUsed();
+  std::vector<SegmentRecord> used;
+  ForEachNamespace([&](CacheNamespace& in) {
+    for (SegmentRecord& record : in.disk.TakeUsed()) used.push_back(std::move(record));
+  });
   if (used.empty()) return;
   writer_->Post([this, used = std::move(used)] {
     absl::Status status = parts_.store->UpdateUsage(used);
@@ -161,10 +203,7 @@ PayloadCodec EngineImpl::CodecNow() const {
 
 void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status) {
   writing_segments_ -= static_cast<int64_t>(records.size());
-  for (const SegmentRecord& record : records) {
-    disk_.EndWrite(record.key);
-    pending_bytes_ -= record.payload_bytes;
-  }
+  for (const SegmentRecord& record : records) EndWrite(record);
   if (absl::IsResourceExhausted(status)) {
     int64_t refused = 0;
     for (const SegmentRecord& record : records) {
@@ -191,34 +230,52 @@ void EngineImpl::WritesDone(const std::vector<SegmentRecord>& records, const abs
 
 // Indexes a durable record; it, or what it supersedes, goes when nothing can reach it.
 void EngineImpl::AddToDisk(const SegmentRecord& record) {
-  std::optional<std::vector<SegmentKey>> superseded = disk_.Add(record);
+  std::optional<std::vector<SegmentKey>> superseded = NamespaceOf(record.identity).disk.Add(record);
   if (!superseded) return DeleteFromStore({record.key});
   DeleteFromStore(*std::move(superseded));
 }
 
-// `more` is payload that did not fit: as much goes even below the limit.
+// The namespace that holds most gives way, a sixteenth of what it has at a time. `more` is
+// payload that did not fit: as much goes even below the limit.
 void EngineImpl::EvictFromStore(int64_t more) {
-  const int64_t payload = disk_.payload_bytes() + other_bytes_;
+  const int64_t payload = DiskPayloadBytes() + other_bytes_;
   int64_t limit = std::min({options_.max_disk_bytes, parts_.store->PayloadLimit(), payload - more});
   if (payload <= limit) return;
   if (limit < options_.max_disk_bytes) limit -= limit / kFreedShare;
   EvictOtherIdentities(limit);
-  const int64_t before = disk_.payload_bytes();
-  std::vector<SegmentKey> keys = disk_.EvictPast(limit - other_bytes_);
+  absl::flat_hash_set<const CacheNamespace*> spent;  // only pinned segments are left
+  while (true) {
+    const int64_t excess = DiskPayloadBytes() + other_bytes_ - limit;
+    if (excess <= 0) return;
+    CacheNamespace* in = Largest([&](const CacheNamespace& each) {
+      return spent.contains(&each) ? 0 : each.disk.payload_bytes();
+    });
+    if (in == nullptr) return;
+    const int64_t before = in->disk.payload_bytes();
+    const bool alone = before == DiskPayloadBytes();
+    const int64_t step = alone ? excess : std::min(excess, before / 16 + 1);
+    std::vector<SegmentKey> keys = in->disk.EvictPast(before - step);
+    if (keys.empty()) spent.insert(in);
+    DeleteEvicted(std::move(keys), before - in->disk.payload_bytes());
+  }
+}
+
+void EngineImpl::DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes) {
   if (keys.empty()) return;
-  parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()),
-                                  before - disk_.payload_bytes());
+  parts_.metrics->SegmentsEvicted(static_cast<int64_t>(keys.size()), bytes);
   DeleteFromStore(std::move(keys));
 }
 
-// What other identities left is of no use to this one, so it gives way first.
+// What identities left that no namespace has is of no use any more, so it gives way first.
 void EngineImpl::EvictOtherIdentities(int64_t limit) {
-  const int64_t room = std::max<int64_t>(limit - disk_.payload_bytes(), 0);
+  const int64_t room = std::max<int64_t>(limit - DiskPayloadBytes(), 0);
   if (other_bytes_ <= room) return;
   const int64_t before = other_bytes_;
   other_bytes_ = room;
   writer_->Post([this, room, before] {
-    const auto evicted = parts_.store->EvictOthers(parts_.identity, room);
+    std::vector<Digest> kept;
+    for (const NamespaceSpec& spec : parts_.namespaces) kept.push_back(spec.identity);
+    const auto evicted = parts_.store->EvictOthers(kept, room);
     if (evicted.ok()) {
       parts_.metrics->SegmentsEvicted(evicted->segments, evicted->payload_bytes);
       return;
@@ -289,19 +346,37 @@ void EngineImpl::RetryStore() {
 
 EngineImpl::StoreListing EngineImpl::ListStore(const std::function<void(SegmentRecord)>& visit) {
   StoreListing listing;
-  listing.status = parts_.store->ForEachSegment(parts_.identity, visit);
+  for (const NamespaceSpec& spec : parts_.namespaces) {
+    listing.status = parts_.store->ForEachSegment(spec.identity, visit);
+    if (!listing.status.ok()) break;
+  }
   listing.stats = parts_.store->Stats();
-  if (!listing.status.ok()) return listing;
-  listing.status = parts_.store->ForEachPrompt(parts_.identity, [&](PromptRecord prompt) {
-    listing.prompts.emplace_back(prompt.id, std::move(prompt.ids));
-  });
+  for (size_t spec = 0; spec < parts_.namespaces.size() && listing.status.ok(); ++spec) {
+    NamespaceListing& in = listing.namespaces.emplace_back();
+    const Digest& identity = parts_.namespaces[spec].identity;
+    listing.status = parts_.store->ForEachPrompt(identity, [&](PromptRecord prompt) {
+      if (spec == 0) prompt.embedding = {};  // its index is filled elsewhere
+      in.prompts.push_back(std::move(prompt));
+    });
+  }
   return listing;
 }
 
-// `own_bytes` is payload of this identity, of what the store had.
+// `own_bytes` is payload of the namespaces, of what the store had.
 void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
   other_bytes_ = listing.stats.payload_bytes - own_bytes;
-  for (auto& [id, ids] : listing.prompts) prompts_.Restore(id, std::move(ids));
+  for (size_t spec = 0; spec < listing.namespaces.size(); ++spec) {
+    if (listing.namespaces[spec].prompts.empty()) continue;
+    CacheNamespace& in = Open(spec);
+    for (PromptRecord& prompt : listing.namespaces[spec].prompts) {
+      // The first namespace's index was filled before; a vector that does not fit is only not
+      // found.
+      if (spec > 0 && in.vectors != nullptr && !in.vectors->Contains(prompt.id)) {
+        in.vectors->Add(prompt.id, prompt.embedding).IgnoreError();
+      }
+      in.prompts.Restore(prompt.id, std::move(prompt.ids));
+    }
+  }
   ForgetOldPrompts();
   if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
 }

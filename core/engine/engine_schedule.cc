@@ -11,13 +11,24 @@ constexpr int kStepsBetweenPlainOnes = 12;
 
 }  // namespace
 
+// Of the tokens to compute those that may be in the next step: where others wait for a part
+// of a prompt, that part is computed first, and of a split load what is claimed to compute.
+int32_t EngineImpl::PendingNow(const Sequence& sequence) const {
+  const auto awaited = AwaitedTokens(sequence);
+  int32_t pending = sequence.pending();
+  if (sequence.split != nullptr) {
+    pending = std::min(pending, sequence.split->front_end - sequence.computed);
+  }
+  return awaited ? std::min(pending, *awaited - sequence.computed) : pending;
+}
+
 ScheduleSnapshot EngineImpl::TakeSnapshot() const {
   ScheduleSnapshot snapshot;
   snapshot.available_blocks = blocks_.num_available();
   snapshot.max_batch_tokens = options_.max_batch_tokens;
   int32_t decoding = 0, depth = 0;
   for (const SequencePtr& sequence : running_) {
-    snapshot.running.push_back({sequence->computed, sequence->pending(), sequence->decoding(),
+    snapshot.running.push_back({sequence->computed, PendingNow(*sequence), sequence->decoding(),
                                 static_cast<int32_t>(sequence->blocks.size())});
     if (sequence->decoding()) {
       ++decoding;
@@ -38,8 +49,13 @@ void EngineImpl::Preempt(size_t index) {
   const SequencePtr sequence = running_[index];
   const auto ids = absl::MakeConstSpan(sequence->tokens).subspan(0, sequence->computed);
   const bool keeps = sequence->caches() && !ids.empty();
-  if (keeps) blocks_.Commit(ids, absl::MakeSpan(sequence->blocks), /*whole_blocks_only=*/false);
+  if (keeps) {
+    blocks_.Commit(sequence->cache->id, ids, absl::MakeSpan(sequence->blocks),
+                   /*whole_blocks_only=*/false);
+  }
   parts_.metrics->Preempted(keeps ? Preemption::kCache : Preemption::kRecompute);
+  if (sequence->split != nullptr) DropSplit(sequence->result.reuse, ReuseReason::kFasterToSplit);
+  EndSplit(*sequence);
   ReleaseBlocks(*sequence);
   sequence->computed = 0;
   sequence->state = SequenceState::kQueued;

@@ -15,7 +15,6 @@ constexpr int64_t kMaxUnsaved = 4096;  // vectors; a start adds them in a moment
 
 // On the embedding thread, as all that searches the index, which takes time.
 absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text) {
-  if (!SimilarityOn()) return absl::UnavailableError("similarity search is off");
   const absl::Duration start = Now();
   auto embedding = parts_.embed(text);
   if (embedding.ok()) {
@@ -27,25 +26,28 @@ absl::StatusOr<std::vector<float>> EngineImpl::RunEmbed(const std::string& text)
 }
 
 // On the embedding thread; `done` runs on the engine's.
-void EngineImpl::FindNearest(const std::string& text, int wanted, const NearestTask& done) {
-  auto embedding = RunEmbed(text);
-  if (embedding.ok()) return SearchNearest({*std::move(embedding), {}, false, wanted}, done);
+void EngineImpl::FindNearest(NearestQuery query, const std::string& text, const NearestTask& done) {
+  auto embedding =
+      SimilarityOn(*query.in) ? RunEmbed(text) : absl::UnavailableError("similarity search is off");
+  if (embedding.ok()) {
+    return SearchNearest(*query.in, {*std::move(embedding), {}, false, query.wanted}, done);
+  }
   Post([done, status = embedding.status()] { done(status); });
 }
 
 // Again and again until no neighbour is a prompt whose KV is gone, so that such a
 // one never takes the place of one that can be reused.
-void EngineImpl::SearchNearest(Nearest nearest, const NearestTask& done) {
-  auto found = parts_.vectors->Search(nearest.embedding, nearest.wanted);
+void EngineImpl::SearchNearest(CacheNamespace& in, Nearest nearest, const NearestTask& done) {
+  auto found = in.vectors->Search(nearest.embedding, nearest.wanted);
   nearest.neighbors = found.ok() ? *std::move(found) : std::vector<Neighbor>();
-  Post([this, done, nearest = std::move(nearest)]() mutable {
-    std::vector<uint64_t> evicted = ForgetEvictedPrompts(nearest.neighbors);
+  Post([this, done, in = &in, nearest = std::move(nearest)]() mutable {
+    std::vector<uint64_t> evicted = ForgetEvictedPrompts(*in, nearest.neighbors);
     if (evicted.empty()) return done(std::move(nearest));
     nearest.evicted = true;
-    embedder_->Post([this, done, nearest = std::move(nearest), evicted = std::move(evicted)] {
+    embedder_->Post([this, done, in, nearest = std::move(nearest), evicted = std::move(evicted)] {
       bool removed = true;
-      for (const uint64_t id : evicted) removed = parts_.vectors->Remove(id).ok() && removed;
-      if (removed) return SearchNearest(nearest, done);
+      for (const uint64_t id : evicted) removed = in->vectors->Remove(id).ok() && removed;
+      if (removed) return SearchNearest(*in, nearest, done);
       Post([done] { done(absl::InternalError("the vector index cannot remove a vector")); });
     });
   });
@@ -65,13 +67,14 @@ void EngineImpl::Embed(const SequencePtr& sequence) {
     LookUp(sequence);
   };
   embedder_->Post([this, sequence, done] {
-    FindNearest(sequence->request.prompt_text, options_.semantic_top_k, done);
+    FindNearest({sequence->cache, options_.semantic_top_k}, sequence->request.prompt_text, done);
   });
 }
 
 // How many tokens SEMANTIC retrieval may reuse: no more than the deepest
 // candidate of the vector index shares with the prompt.
 int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
+  const PromptDirectory& prompts = sequence.cache->prompts;
   Reuse& reuse = sequence.result.reuse;
   if (!sequence.embedding) {
     snapshot.miss_reason = MissReason::kEmbeddingFailed;
@@ -81,13 +84,13 @@ int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
   snapshot.miss_reason = sequence.nearest_evicted ? MissReason::kEvicted : MissReason::kNoCandidate;
   int32_t limit = 0;
   for (const Neighbor& neighbor : sequence.neighbors) {
-    const auto candidate = prompts_.Compare(neighbor, sequence.request.prompt);
+    const auto candidate = prompts.Compare(neighbor, sequence.request.prompt);
     if (!candidate) continue;
     if (!reuse.candidate) {
       reuse.candidate = candidate;
       snapshot.miss_reason = MissReason::kDiverges;
     }
-    const auto whole = static_cast<int32_t>(prompts_.Find(neighbor.id)->size());
+    const auto whole = static_cast<int32_t>(prompts.Find(neighbor.id)->size());
     if (options_.require_full_prefix && candidate->common_tokens < whole) {
       snapshot.full_prefix_refused = true;
     } else if (candidate->common_tokens > limit) {
@@ -103,28 +106,30 @@ int32_t EngineImpl::SemanticLimit(Sequence& sequence, ReuseSnapshot& snapshot) {
 // HYBRID: a prompt that is cached itself is its own nearest, which needs no embedding.
 void EngineImpl::KnownCandidate(Sequence& sequence) {
   if (ModeOf(sequence) != RetrievalMode::kHybrid || !sequence.looks_up()) return;
-  const auto id = prompts_.IdOf(sequence.request.prompt);
+  const PromptDirectory& prompts = sequence.cache->prompts;
+  const auto id = prompts.IdOf(sequence.request.prompt);
   if (!id) return;
   sequence.result.reuse.candidate_computed = true;
-  sequence.result.reuse.candidate = prompts_.Compare({*id, 1.0f}, sequence.request.prompt);
+  sequence.result.reuse.candidate = prompts.Compare({*id, 1.0f}, sequence.request.prompt);
 }
 
-bool EngineImpl::IsIndexed(const std::vector<TokenId>& ids) const {
-  const auto id = prompts_.IdOf(ids);
-  return id && parts_.vectors->Contains(*id);
+bool EngineImpl::IsIndexed(const CacheNamespace& in, const std::vector<TokenId>& ids) {
+  const auto id = in.prompts.IdOf(ids);
+  return id && in.vectors->Contains(*id);
 }
 
 void EngineImpl::QueueEmbedding(const Sequence& sequence) {
-  if (!SimilarityOn() || IsIndexed(sequence.request.prompt)) return;
+  CacheNamespace& in = *sequence.cache;
+  if (!SimilarityOn(in) || IsIndexed(in, sequence.request.prompt)) return;
   if (sequence.embedding) {
-    AddPrompt(sequence.request.prompt, *sequence.embedding);
+    AddPrompt(in, sequence.request.prompt, *sequence.embedding);
     return;
   }
   if (embeddings_.size() >= kMaxPendingEmbeddings) {
     embeddings_.pop_front();
     parts_.metrics->EmbeddingDropped();
   }
-  embeddings_.push_back({sequence.request.prompt, sequence.request.prompt_text});
+  embeddings_.push_back({&in, sequence.request.prompt, sequence.request.prompt_text});
 }
 
 // Beside others an embedding takes from a core that decodes: only while none waits for its first
@@ -145,9 +150,10 @@ void EngineImpl::RunQueuedEmbeddings() {
     PendingEmbedding next = std::move(embeddings_.front());
     embeddings_.pop_front();
     // A prompt that was queued twice is embedded once.
-    const bool twice = std::any_of(batch.begin(), batch.end(),
-                                   [&](const auto& other) { return other.ids == next.ids; });
-    if (!twice && !IsIndexed(next.ids)) batch.push_back(std::move(next));
+    const bool twice = std::any_of(batch.begin(), batch.end(), [&](const auto& other) {
+      return other.in == next.in && other.ids == next.ids;
+    });
+    if (!twice && !IsIndexed(*next.in, next.ids)) batch.push_back(std::move(next));
   }
   if (batch.empty()) return;
   embedding_now_ = true;
@@ -160,7 +166,7 @@ void EngineImpl::RunQueuedEmbeddings() {
       embedding_now_ = false;
       embed_beside_from_ = Now() + took * kRestAfterEmbedding;
       for (size_t i = 0; i < batch.size(); ++i) {
-        if (!vectors[i].empty()) AddPrompt(batch[i].ids, vectors[i]);
+        if (!vectors[i].empty()) AddPrompt(*batch[i].in, batch[i].ids, vectors[i]);
       }
     });
   });
@@ -187,14 +193,15 @@ std::vector<std::vector<float>> EngineImpl::RunEmbedBatch(absl::Span<const std::
 }
 
 // A new prompt, or a known one whose vector was lost.
-void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<float>& embedding) {
-  const auto known = prompts_.IdOf(ids);
-  const auto id = known ? known : prompts_.Add(ids);
+void EngineImpl::AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
+                           const std::vector<float>& embedding) {
+  const auto known = in.prompts.IdOf(ids);
+  const auto id = known ? known : in.prompts.Add(ids);
   if (!id) return;
-  AddVector(*id, embedding);
+  AddVector(in, *id, embedding);
   ForgetOldPrompts();
   if (!StoreOn()) return;
-  PromptRecord prompt{*id, parts_.identity, ids, embedding,
+  PromptRecord prompt{*id, in.spec->identity, ids, embedding,
                       absl::ToUnixMillis(parts_.clock->Now())};
   writer_->Post([this, prompt = std::move(prompt)] {
     absl::Status status = parts_.store->WritePrompt(prompt);
@@ -204,10 +211,10 @@ void EngineImpl::AddPrompt(const std::vector<TokenId>& ids, const std::vector<fl
 }
 
 // On the embedding thread, in turn with searches, which it may have to wait for.
-void EngineImpl::AddVector(uint64_t id, const std::vector<float>& embedding) {
+void EngineImpl::AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding) {
   ++adding_vectors_;
-  embedder_->Post([this, id, embedding] {
-    const bool added = parts_.vectors->Add(id, embedding).ok();
+  embedder_->Post([this, id, embedding, in = &in] {
+    const bool added = in->vectors->Add(id, embedding).ok();
     Post([this, added] {
       --adding_vectors_;
       if (added) ++vector_changes_;
@@ -217,17 +224,19 @@ void EngineImpl::AddVector(uint64_t id, const std::vector<float>& embedding) {
 
 // Forgets those of which the tiers hold less than half, and those that are not known.
 // The caller removes their vectors.
-std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(const std::vector<Neighbor>& neighbors) {
+std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(CacheNamespace& in,
+                                                       const std::vector<Neighbor>& neighbors) {
   std::vector<uint64_t> evicted;
   // What a store holds that is off for now may be whole.
   if (parts_.store != nullptr && !StoreOn()) return evicted;
   for (const Neighbor& neighbor : neighbors) {
-    const std::vector<TokenId>* ids = prompts_.Find(neighbor.id);
+    const std::vector<TokenId>* ids = in.prompts.Find(neighbor.id);
     if (ids != nullptr) {
-      const int32_t held = std::max(blocks_.MatchedTokens(*ids), disk_.MatchedTokens(*ids));
+      const int32_t held =
+          std::max(blocks_.MatchedTokens(in.id, *ids), in.disk.MatchedTokens(*ids));
       if (int64_t{2} * held >= static_cast<int64_t>(ids->size())) continue;
-      prompts_.Remove(neighbor.id);
-      DeletePromptFromStore(neighbor.id);
+      in.prompts.Remove(neighbor.id);
+      DeletePromptFromStore(in, neighbor.id);
     }
     evicted.push_back(neighbor.id);
     ++vector_changes_;
@@ -236,21 +245,32 @@ std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(const std::vector<Neighbo
 }
 
 void EngineImpl::ForgetOldPrompts() {
-  while (static_cast<int64_t>(prompts_.size()) > options_.max_prompts ||
-         prompts_.total_tokens() > options_.max_prompt_tokens) {
-    const uint64_t id = *prompts_.RemoveOldest();
+  int64_t prompts = 0, tokens = 0;
+  ForEachNamespace([&](const CacheNamespace& in) {
+    prompts += static_cast<int64_t>(in.prompts.size());
+    tokens += in.prompts.total_tokens();
+  });
+  while (prompts > options_.max_prompts || tokens > options_.max_prompt_tokens) {
+    CacheNamespace& in = *Largest([&](const CacheNamespace& each) {
+      return prompts > options_.max_prompts ? static_cast<int64_t>(each.prompts.size())
+                                            : each.prompts.total_tokens();
+    });
+    const int64_t before = in.prompts.total_tokens();
+    const uint64_t id = *in.prompts.RemoveOldest();
+    --prompts;
+    tokens -= before - in.prompts.total_tokens();
     // Left behind, it is found and not known.
-    if (parts_.vectors != nullptr) {
-      embedder_->Post([this, id] { parts_.vectors->Remove(id).IgnoreError(); });
+    if (in.vectors != nullptr) {
+      embedder_->Post([id, in = &in] { in->vectors->Remove(id).IgnoreError(); });
     }
-    DeletePromptFromStore(id);
+    DeletePromptFromStore(in, id);
   }
 }
 
-void EngineImpl::DeletePromptFromStore(uint64_t id) {
+void EngineImpl::DeletePromptFromStore(const CacheNamespace& in, uint64_t id) {
   if (!StoreOn()) return;
-  writer_->Post([this, id] {
-    absl::Status status = parts_.store->DeletePrompt(parts_.identity, id);
+  writer_->Post([this, id, identity = in.spec->identity] {
+    absl::Status status = parts_.store->DeletePrompt(identity, id);
     if (status.ok()) return;
     Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kDelete, status); });
   });
@@ -260,7 +280,8 @@ void EngineImpl::DeletePromptFromStore(uint64_t id) {
 // store, which costs less than writing all of it for each prompt.
 bool EngineImpl::VectorsToSave(bool all) const {
   if (vector_changes_ == 0) return false;
-  return all || vector_changes_ >= std::min<int64_t>(parts_.vectors->size() / 10, kMaxUnsaved);
+  return all ||
+         vector_changes_ >= std::min<int64_t>(namespaces_[0]->vectors->size() / 10, kMaxUnsaved);
 }
 
 void EngineImpl::SaveVectors(bool all) {
@@ -270,7 +291,7 @@ void EngineImpl::SaveVectors(bool all) {
   if (options_.vector_index_path.empty()) return;
   saving_vectors_ = true;
   writer_->Post([this] {
-    absl::Status status = parts_.vectors->Save(options_.vector_index_path);
+    absl::Status status = namespaces_[0]->vectors->Save(options_.vector_index_path);
     Post([this, status = std::move(status)] {
       saving_vectors_ = false;
       vectors_not_saved_ = !status.ok();

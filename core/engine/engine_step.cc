@@ -7,7 +7,11 @@ namespace reprise {
 bool EngineImpl::GrowBlocks(Sequence& sequence, int32_t tokens) {
   const auto needed = static_cast<size_t>(BlocksFor(sequence.computed + tokens));
   while (sequence.blocks.size() < needed) {
-    const auto block = blocks_.Allocate();
+    auto block = blocks_.Allocate(sequence.cache->id);
+    while (!block.ok() && !shadows_.empty()) {  // they may hold what is left of a quota
+      EndShadow(ShadowResult::kSkipped);
+      block = blocks_.Allocate(sequence.cache->id);
+    }
     if (!block.ok()) return false;
     made_[*block] = parts_.clock->Now();
     sequence.blocks.push_back(*block);
@@ -36,6 +40,7 @@ StepBatch EngineImpl::MakeBatch(const SchedulePlan& plan, std::vector<SequencePt
 
 void EngineImpl::Step() {
   const absl::Duration begun = Now();
+  AdvanceSplits();
   const SchedulePlan plan = Schedule(TakeSnapshot());
   for (const size_t index : plan.preempted) Preempt(index);  // youngest first: indices stay right
   std::vector<SequencePtr> members;
@@ -73,10 +78,8 @@ void EngineImpl::AfterStep(const std::vector<SequencePtr>& members, const StepBa
     sequence->prompt_reached =
         std::max(sequence->prompt_reached, std::min(sequence->computed, sequence->prompt_size()));
     const bool prompt_done = was_prefill && sequence->computed >= sequence->prompt_size();
-    if (prompt_done && sequence->caches()) {
-      blocks_.Commit(sequence->request.prompt, absl::MakeSpan(sequence->blocks),
-                     /*whole_blocks_only=*/true);
-    }
+    const bool shares = prompt_done || (was_prefill && IsAwaited(*sequence));
+    if (shares && sequence->caches()) Publish(*sequence);
     if (samples) {
       TakeSampled(sequence, batch.sequences[i], result, i);
     } else if (sequence->pending() == 0) {  // prefill only
@@ -148,9 +151,9 @@ void EngineImpl::FillAccount(Sequence& sequence) {
   timings.prefill = sequence.first_token - sequence.prefill_started;
   timings.time_to_first_token = sequence.first_token - sequence.request.received;
   timings.decode = sequence.last_token - sequence.first_token;
-  const absl::Duration spent = result.reuse.actual_load + timings.prefill;
-  if (result.reuse.disk_tokens > 0 && spent > result.reuse.predicted_cold_prefill) {
-    result.reuse.regret = spent - result.reuse.predicted_cold_prefill;
+  const absl::Duration spent = timings.load + timings.prefill;
+  if (spent > sequence.predicted_alternative) {
+    result.reuse.regret = spent - sequence.predicted_alternative;
   }
 }
 
@@ -163,6 +166,8 @@ void EngineImpl::FillUnfinished(Sequence& sequence) {
   } else if (sequence.load != nullptr) {
     timings.load = now - sequence.load_started;
     sequence.result.reuse.disk_bytes_read = sequence.load->Close();
+  } else if (sequence.shared_from != nullptr) {
+    EndWait(sequence);
   } else if (sequence.lookup_started != absl::ZeroDuration()) {
     timings.lookup = now - sequence.lookup_started;
   } else {
@@ -182,11 +187,14 @@ void EngineImpl::Finish(const SequencePtr& sequence, absl::Status status) {
   std::erase(queued_, sequence);
   waiting_.remove(sequence);
   std::erase(running_, sequence);
+  EndSplit(*sequence);
   FillAccount(*sequence);
   const bool ok = status.ok();
+  const Usage usage = sequence->result.usage;
   GenerateResult result = std::move(sequence->result);
   sequence->sink.on_done(std::move(status), std::move(result));
   if (ok && sequence->caches()) Keep(*sequence);
+  if (ok) QueueShadow(*sequence, usage);
   ReleaseBlocks(*sequence);
   last_activity_ = Now();
 }

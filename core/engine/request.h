@@ -56,6 +56,8 @@ enum class ReuseReason {
   kLoadFailed,         // the store refused or failed; recomputed
   kPolicyBypass,
   kFullPrefixRequired,  // SEMANTIC: the candidate is not a full prefix of the prompt
+  kComputedInFlight,    // another request was computing it; this one waited and shares it
+  kFasterToSplit,       // computed from the front while it was loaded from the back
 };
 
 enum class MissReason {
@@ -111,6 +113,7 @@ struct Timings {
   absl::Duration time_to_first_token;  // from `received`
   absl::Duration decode;               // first to last token
   absl::Duration total;                // from `received`
+  absl::Duration shared_wait;          // for a prefix that another request was computing
 };
 
 // The nearest cached prompt by sentence embedding.
@@ -132,15 +135,19 @@ struct Reuse {
   ReuseDecision decision = ReuseDecision::kMiss;
   ReuseReason reason = ReuseReason::kNone;
   MissReason miss_reason = MissReason::kNone;
-  int32_t device_tokens = 0;  // reused from device memory (GPU runners)
-  int32_t host_tokens = 0;    // from host memory (CPU runners: the block pool)
-  int32_t disk_tokens = 0;    // from the store
-  int32_t ideal_tokens = 0;   // longest cached prefix of the prompt in any tier, at most prompt - 1
+  int32_t device_tokens = 0;     // reused from device memory (GPU runners)
+  int32_t host_tokens = 0;       // from host memory (CPU runners: the block pool)
+  int32_t disk_tokens = 0;       // from the store
+  int32_t in_flight_tokens = 0;  // of host_tokens: another request computed or loaded them while
+                                 // this one waited
+  int32_t ideal_tokens = 0;  // longest cached prefix of the prompt in any tier, at most prompt - 1
+  int32_t split_tokens = 0;  // computed while those after them were loaded
   bool candidate_computed = false;  // looked for by the end of the reply: see Candidate
   std::optional<Candidate> candidate;
   absl::Duration predicted_load;
   absl::Duration predicted_prefill;       // of what remained to compute
   absl::Duration predicted_cold_prefill;  // of the whole prompt
+  absl::Duration predicted_total;         // load and prefill; less than their sum in a split
   absl::Duration actual_load;             // whole load, overlapped part included
   absl::Duration entry_age;               // since the deepest reused KV was computed; 0: none was
   absl::Duration regret;                  // lost against what was predicted to be slower

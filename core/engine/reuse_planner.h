@@ -1,5 +1,9 @@
 // The reuse planner decides what one request reuses, and says why. A pure
 // function: what was found in, what to do out.
+//
+// What is on disk is loaded, recomputed, or both at once: computed from the front
+// while it is loaded from the back, until the two meet (Cake, arXiv 2410.03065). A
+// split needs to be clearly faster, since it leaves less to be said of the disk tier.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +14,9 @@
 
 namespace reprise {
 
+// What is done with what is on disk. Measurements compare the others with kBest.
+enum class LoadWay { kBest, kCompute, kLoad, kSplit };
+
 struct ReuseSnapshot {
   int32_t prompt_tokens = 0;
   int32_t memory_tokens = 0;  // matched in memory
@@ -19,11 +26,14 @@ struct ReuseSnapshot {
   int32_t minimum_tokens = 0;
   MissReason miss_reason = MissReason::kNone;  // why, should nothing match
   bool full_prefix_refused = false;            // SEMANTIC: the candidate was no full prefix
+  int64_t queued_load_bytes = 0;               // that the reader has to read before
+  LoadWay way = LoadWay::kBest;
 };
 
 struct ReusePlan {
   int32_t memory_tokens = 0;  // to share
   int32_t disk_tokens = 0;    // depth to load to; 0: load nothing
+  int32_t split_at = 0;       // where computing and loading are to meet; 0: no split
   ReuseDecision decision = ReuseDecision::kMiss;
   ReuseReason reason = ReuseReason::kNone;
   MissReason miss_reason = MissReason::kNone;
@@ -31,6 +41,9 @@ struct ReusePlan {
   absl::Duration predicted_load;
   absl::Duration predicted_prefill;
   absl::Duration predicted_cold_prefill;
+  absl::Duration predicted_total;  // load and prefill; in a split they overlap
+  // Of the best that was decided against; infinite: there was nothing to decide.
+  absl::Duration predicted_alternative = absl::InfiniteDuration();
 };
 
 ReusePlan PlanReuse(const ReuseSnapshot& snapshot, const CostModel& costs);

@@ -1,6 +1,7 @@
 // Sequence: one request on its way through the engine.
 //
-// States     Queued → (Embedding) → Lookup → (Loading) → Running → Done. A Running
+// States     Queued → (Embedding) → Lookup → (Sharing → Lookup) → (Loading) → Running →
+//            Done. Sharing waits for a prefix that another sequence computes. A Running
 //            sequence that is preempted goes back to Queued with its tokens kept.
 // Threading  owned by the engine thread.
 #pragma once
@@ -15,11 +16,14 @@
 #include "core/engine/prompt_lookup.h"
 #include "core/engine/request.h"
 #include "core/engine/reuse_planner.h"
+#include "core/engine/split_load.h"
 #include "core/text/incremental_text.h"
 
 namespace reprise {
 
-enum class SequenceState { kQueued, kEmbedding, kLoading, kRunning, kDone };
+struct CacheNamespace;
+
+enum class SequenceState { kQueued, kEmbedding, kSharing, kLoading, kRunning, kDone };
 
 // The bytes that a load has read for its sequence. Once that has ended and been
 // accounted for, nothing is added: what is counted equals what the accounts say.
@@ -77,6 +81,7 @@ struct Sequence {
   }
 
   SequenceId id;
+  CacheNamespace* cache = nullptr;  // its tenant's; set once the engine thread has it
   GenerateRequest request;
   GenerationSink sink;
   SequenceState state = SequenceState::kQueued;
@@ -92,6 +97,15 @@ struct Sequence {
 
   std::shared_ptr<LoadAccount> load;  // while kLoading
   ReusePlan load_plan;                // while kLoading: what is loaded
+  std::shared_ptr<SplitLoad> split;   // while computed and loaded at once
+
+  // Of what was decided against; what took longer than that is regretted.
+  absl::Duration predicted_alternative = absl::InfiniteDuration();
+
+  int64_t taken_up = 0;                   // order in which look-ups began
+  std::shared_ptr<Sequence> shared_from;  // while kSharing: who computes what it waits for
+  int32_t shared_tokens = 0;              // that one then has computed
+  std::optional<int32_t> ready_tokens;    // in memory before the first wait
 
   std::vector<TokenId> banned;  // never sampled (ignore_eos)
 
@@ -105,7 +119,8 @@ struct Sequence {
   StopMatcher stops;
   GenerateResult result;
 
-  absl::Duration submitted, lookup_started, load_started, prefill_started, first_token, last_token;
+  absl::Duration submitted, lookup_started, wait_started, load_started, prefill_started,
+      first_token, last_token;
 
   int32_t prompt_size() const { return static_cast<int32_t>(request.prompt.size()); }
   int32_t pending() const { return static_cast<int32_t>(tokens.size()) - computed; }

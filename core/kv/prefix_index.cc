@@ -300,6 +300,27 @@ void PrefixIndex::VisitLeavesByAge(absl::FunctionRef<bool(NodeId)> visit) const 
   }
 }
 
+void PrefixIndex::VisitLeavesNewestFirst(std::optional<Place> below,
+                                         absl::FunctionRef<bool(const Place&)> visit) const {
+  if (!state_->ordered) state_->Order();
+  auto at = below ? state_->leaves_by_age.lower_bound({below->tick, below->node})
+                  : state_->leaves_by_age.end();
+  while (at != state_->leaves_by_age.begin()) {
+    --at;
+    if (!visit({at->first, at->second})) return;
+  }
+}
+
+std::vector<TokenId> PrefixIndex::PathIds(NodeId node) const {
+  std::vector<NodeId> path;
+  for (NodeId at = node; at != kRoot; at = parent(at)) path.push_back(at);
+  std::vector<TokenId> path_ids;
+  for (auto at = path.rbegin(); at != path.rend(); ++at) {
+    path_ids.insert(path_ids.end(), ids(*at).begin(), ids(*at).end());
+  }
+  return path_ids;
+}
+
 size_t PrefixIndex::size() const { return state_->nodes.size() - 1 - state_->free.size(); }
 
 int64_t PrefixIndex::total_tokens() const { return state_->total_tokens; }

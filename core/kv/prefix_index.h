@@ -89,6 +89,18 @@ class PrefixIndex {
     return found;
   }
 
+  // Leaves, most recently used first, from below `below` (all without one), until `visit` says
+  // false. A place in that order, to go on from later: what is used meanwhile moves up.
+  struct Place {
+    uint64_t tick = 0;
+    NodeId node = 0;
+  };
+  void VisitLeavesNewestFirst(std::optional<Place> below,
+                              absl::FunctionRef<bool(const Place&)> visit) const;
+
+  // The ids from the root to the end of `node`.
+  std::vector<TokenId> PathIds(NodeId node) const;
+
   size_t size() const;           // nodes, the root apart
   int64_t total_tokens() const;  // ids in all nodes
 

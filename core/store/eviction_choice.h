@@ -1,6 +1,7 @@
 // Which segments of other identities go when the disk is full. Pure.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -21,6 +22,10 @@ struct EvictionChoice {
   int64_t payload_bytes = 0;    // of `keys`
   std::vector<Digest> emptied;  // identities that lose their last candidate
 };
+
+inline bool Contains(absl::Span<const Digest> identities, const Digest& identity) {
+  return std::find(identities.begin(), identities.end(), identity) != identities.end();
+}
 
 // The least recently used of `candidates`, as many as must go until at most
 // `max_bytes` stay; of those used at the same time, children before their parents.

@@ -64,8 +64,10 @@ struct SegmentRecord {
   int64_t created_unix_ms = 0;
   int64_t last_used_unix_ms = 0;
   int64_t hit_count = 0;
-  uint64_t cohort = 0;       // filled by the store: which write it lies in, and how many
-  int64_t cohort_bytes = 0;  // bytes that write had
+  bool pinned = false;          // not evicted, nor what comes before it
+  int64_t expires_unix_ms = 0;  // 0: never
+  uint64_t cohort = 0;          // filled by the store: which write it lies in, and how many
+  int64_t cohort_bytes = 0;     // bytes that write had
 };
 
 // Takes a payload in pieces, from the front. Pieces come before the checksum over the whole
@@ -125,10 +127,10 @@ class KvStore {
   // Removes records first, then segments. Unknown keys are no error.
   virtual absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) = 0;
 
-  // Removes segments of other identities than `identity`, least recently used first
+  // Removes segments of other identities than those of `kept`, least recently used first
   // and children before their parents, until at most `max_bytes` of payload of them
   // stay. With its last segment an identity loses its prompts.
-  virtual absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) = 0;
+  virtual absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) = 0;
 
   // Stores the hit counts and last-use times of `records`, of which only these and the
   // keys count (not synced: losing them is harmless).

@@ -39,12 +39,12 @@ class MemoryStore final : public KvStore {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override {
     const std::lock_guard lock(mutex_);
     std::vector<EvictionCandidate> candidates;
     for (const auto& [key, entry] : segments_) {
       const SegmentRecord& record = entry.record;
-      if (record.identity == identity) continue;
+      if (Contains(kept, record.identity)) continue;
       candidates.push_back({key, record.identity, record.start_position, record.stored_bytes,
                             record.last_used_unix_ms});
     }
@@ -63,6 +63,8 @@ class MemoryStore final : public KvStore {
       if (found == segments_.end()) continue;
       found->second.record.last_used_unix_ms = record.last_used_unix_ms;
       found->second.record.hit_count = record.hit_count;
+      found->second.record.pinned = record.pinned;
+      found->second.record.expires_unix_ms = record.expires_unix_ms;
     }
     return absl::OkStatus();
   }

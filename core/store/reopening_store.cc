@@ -43,10 +43,10 @@ class ReopeningStore final : public KvStore {
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override {
     return Call([&](KvStore& store) { return store.DeleteSegments(keys); });
   }
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override {
     Evicted evicted;
     RETURN_IF_ERROR(Call([&](KvStore& store) -> absl::Status {
-      ASSIGN_OR_RETURN(evicted, store.EvictOthers(identity, max_bytes));
+      ASSIGN_OR_RETURN(evicted, store.EvictOthers(kept, max_bytes));
       return absl::OkStatus();
     }));
     return evicted;

@@ -138,6 +138,8 @@ absl::Status RocksDbStore::UpdateUsage(absl::Span<const SegmentRecord> records) 
     if (!record.ok()) continue;  // gone, or found out when it is listed
     record->last_used_unix_ms = used.last_used_unix_ms;
     record->hit_count = used.hit_count;
+    record->pinned = used.pinned;
+    record->expires_unix_ms = used.expires_unix_ms;
     batch.Put(handles_[kRecords], RecordKey(record->identity, record->start_position, record->key),
               EncodeRecord(*record));
     absl::MutexLock ledger_lock(&mutex_);

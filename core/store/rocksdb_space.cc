@@ -135,7 +135,7 @@ absl::Status RocksDbStore::KeepLimitOnOpen() {
   for (int round = 0; round < kMaxRounds; ++round, share *= 0.7) {
     if (limit == 0 || use.total_bytes <= limit) return absl::OkStatus();
     const auto most = static_cast<int64_t>(share * static_cast<double>(PayloadLimit()));
-    RETURN_IF_ERROR(EvictLocked(nullptr, most).status());
+    RETURN_IF_ERROR(EvictLocked({}, most).status());
     RETURN_IF_ERROR(CompactSegments());
     use = MeasureDisk();
   }

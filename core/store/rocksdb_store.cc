@@ -228,17 +228,19 @@ absl::Status RocksDbStore::DeleteLocked(absl::Span<const SegmentKey> keys) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Evicted> RocksDbStore::EvictOthers(const Digest& identity, int64_t max_bytes) {
+absl::StatusOr<Evicted> RocksDbStore::EvictOthers(absl::Span<const Digest> kept,
+                                                  int64_t max_bytes) {
   absl::MutexLock lock(&changes_);
   RETURN_IF_ERROR(SettleOnce());
-  return EvictLocked(&identity, max_bytes);
+  return EvictLocked(kept, max_bytes);
 }
 
-absl::StatusOr<Evicted> RocksDbStore::EvictLocked(const Digest* spared, int64_t max_bytes) {
+absl::StatusOr<Evicted> RocksDbStore::EvictLocked(absl::Span<const Digest> kept,
+                                                  int64_t max_bytes) {
   std::vector<EvictionCandidate> candidates;
   {
     absl::MutexLock lock(&mutex_);
-    candidates = ledger_.Candidates(spared);
+    candidates = ledger_.Candidates(kept);
   }
   const EvictionChoice choice = ChooseEvictions(std::move(candidates), max_bytes);
   if (choice.keys.empty()) return Evicted();

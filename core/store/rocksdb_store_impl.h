@@ -29,7 +29,7 @@ class RocksDbStore final : public KvStore {
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override;
   absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override;
   absl::Status DeleteSegments(absl::Span<const SegmentKey> keys) override;
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override;
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override;
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override;
   absl::Status ForEachSegment(const Digest& identity,
                               const std::function<void(SegmentRecord)>& visit) override;
@@ -52,7 +52,7 @@ class RocksDbStore final : public KvStore {
   absl::Status FlushSegments() ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   absl::Status DeleteLocked(absl::Span<const SegmentKey> keys)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
-  absl::StatusOr<Evicted> EvictLocked(const Digest* spared, int64_t max_bytes)
+  absl::StatusOr<Evicted> EvictLocked(absl::Span<const Digest> kept, int64_t max_bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   uint64_t NextCohort() const;
   absl::Status ReadValue(const SegmentRecord& record,

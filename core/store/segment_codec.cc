@@ -221,6 +221,8 @@ std::string EncodeRecord(const SegmentRecord& record) {
   writer.Put(record.hit_count);
   writer.Put(record.cohort);
   writer.Put(record.cohort_bytes);
+  writer.Put(static_cast<uint8_t>(record.pinned));
+  writer.Put(record.expires_unix_ms);
   return writer.Finish(kRecordMagic);
 }
 
@@ -238,6 +240,10 @@ absl::StatusOr<SegmentRecord> ReadRecord(ByteView value, bool with_ids) {
   RETURN_IF_ERROR(ReadInto(reader, record.hit_count));
   RETURN_IF_ERROR(ReadInto(reader, record.cohort));
   RETURN_IF_ERROR(ReadInto(reader, record.cohort_bytes));
+  ASSIGN_OR_RETURN(const uint8_t pinned, reader.Read<uint8_t>());
+  if (pinned > 1) return absl::DataLossError("pinned is neither 0 nor 1");
+  record.pinned = pinned == 1;
+  RETURN_IF_ERROR(ReadInto(reader, record.expires_unix_ms));
   if (record.payload_bytes < 0 || record.stored_bytes < 0 || record.cohort_bytes < 0) {
     return absl::DataLossError("negative size");
   }

@@ -59,10 +59,10 @@ const SegmentLedger::Entry* SegmentLedger::Find(const SegmentKey& key) const {
   return found == entries_.end() ? nullptr : &found->second;
 }
 
-std::vector<EvictionCandidate> SegmentLedger::Candidates(const Digest* spared) const {
+std::vector<EvictionCandidate> SegmentLedger::Candidates(absl::Span<const Digest> kept) const {
   std::vector<EvictionCandidate> candidates;
   for (const auto& [key, entry] : entries_) {
-    if (spared != nullptr && identity(entry) == *spared) continue;
+    if (Contains(kept, identity(entry))) continue;
     candidates.push_back(
         {key, identity(entry), entry.start_position, entry.stored_bytes, entry.last_used_unix_ms});
   }

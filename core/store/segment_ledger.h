@@ -39,8 +39,8 @@ class SegmentLedger {
   const Entry* Find(const SegmentKey& key) const;
   const Digest& identity(const Entry& entry) const { return identities_[entry.identity]; }
 
-  // All segments that are not of `spared`; null: all.
-  std::vector<EvictionCandidate> Candidates(const Digest* spared) const;
+  // All segments that are of none of `kept`.
+  std::vector<EvictionCandidate> Candidates(absl::Span<const Digest> kept) const;
 
   // Keys of the cohorts whose files hold most that is dead, as many as have at most
   // `max_bytes` alive together. Empty: no file holds enough to be worth writing its rest anew.

@@ -96,6 +96,8 @@ void AddCounts(const RequestSummary& s, LogFields& fields) {
         {"device_tokens", s.device_tokens},
         {"host_tokens", s.host_tokens},
         {"disk_tokens", s.disk_tokens},
+        {"in_flight_tokens", s.in_flight_tokens},
+        {"split_tokens", s.split_tokens},
         {"disk_bytes_read", s.disk_bytes_read}}) {
     fields.emplace_back(name, count);
   }
@@ -118,6 +120,7 @@ void AddTimes(const RequestSummary& s, LogFields& fields) {
   for (const auto& [name, time] : {std::pair<const char*, absl::Duration>{"queue_seconds", s.queue},
                                    {"tokenize_seconds", s.tokenize},
                                    {"lookup_seconds", s.lookup},
+                                   {"shared_wait_seconds", s.shared_wait},
                                    {"load_seconds", s.load},
                                    {"prefill_seconds", s.prefill},
                                    {"time_to_first_token_seconds", s.time_to_first_token},
@@ -126,6 +129,7 @@ void AddTimes(const RequestSummary& s, LogFields& fields) {
                                    {"predicted_load_seconds", s.predicted_load},
                                    {"predicted_prefill_seconds", s.predicted_prefill},
                                    {"predicted_cold_prefill_seconds", s.predicted_cold_prefill},
+                                   {"predicted_total_seconds", s.predicted_total},
                                    {"actual_load_seconds", s.actual_load},
                                    {"entry_age_seconds", s.entry_age},
                                    {"regret_seconds", s.regret}}) {

@@ -10,6 +10,9 @@
 #include <iterator>
 #include <vector>
 
+#include "core/telemetry/buckets.h"
+#include "core/telemetry/tenant_metrics.h"
+
 namespace reprise {
 namespace {
 
@@ -17,35 +20,14 @@ using prometheus::Counter;
 using prometheus::Family;
 using prometheus::Gauge;
 using prometheus::Histogram;
-using Buckets = Histogram::BucketBoundaries;
-
-// Fine from 50 us, since a small model's look-up and queue are short.
-const Buckets& FineBuckets() {
-  static const Buckets* const buckets =
-      new Buckets{0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
-                  0.05,    0.1,    0.25,    0.5,    1,     2.5,    5,     10};
-  return *buckets;
-}
-
-const Buckets& LatencyBuckets() {
-  static const Buckets* const buckets =
-      new Buckets{0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1,
-                  0.15,   0.25,  0.5,    0.75,  1,      2.5,  5,     7.5,   10,   30,    60};
-  return *buckets;
-}
-
-// From seconds to a month: how old what is still reused gets.
-const Buckets& AgeBuckets() {
-  static const Buckets* const buckets =
-      new Buckets{1, 10, 60, 300, 1800, 3600, 21600, 86400, 259200, 604800, 2592000};
-  return *buckets;
-}
 
 // Label values come from fixed lists, so that a label set cannot grow.
 constexpr const char* kOther = "OTHER";
-constexpr const char* kMethods[] = {
-    "Generate",      "StreamGenerate",   "CountTokens", "GetModel",      "ExplainPrompt",
-    "GetCacheStats", "ListCacheEntries", "WarmCache",   "PinCacheEntry", "PurgeCacheEntries"};
+constexpr const char* kMethods[] = {"Generate",           "StreamGenerate",     "CountTokens",
+                                    "GetModel",           "ExplainPrompt",      "GetCacheStats",
+                                    "ListCacheEntries",   "WarmCache",          "PinCacheEntry",
+                                    "PurgeCacheEntries",  "ExplainCacheLookup", "SetCacheEntryTtl",
+                                    "ExportCacheEntries", "ImportCacheEntries"};
 constexpr const char* kCodes[] = {
     "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
@@ -54,9 +36,10 @@ constexpr const char* kCodes[] = {
 constexpr const char* kFinishReasons[] = {"STOP", "STOP_SEQUENCE", "MAX_TOKENS", "CONTEXT_LENGTH"};
 constexpr const char* kModes[] = {"PREFIX", "SEMANTIC", "HYBRID"};
 constexpr const char* kDecisions[] = {"REUSED", "PARTIAL", "RECOMPUTED", "MISS", "BYPASSED"};
-constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",      "FORCED",
-                                    "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH", "LOAD_FAILED",
-                                    "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED"};
+constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",       "FORCED",
+                                    "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH",  "LOAD_FAILED",
+                                    "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED", "COMPUTED_IN_FLIGHT",
+                                    "FASTER_TO_SPLIT"};
 constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
                                    "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
 // By StoreFailure.
@@ -65,6 +48,9 @@ static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kLoadS
 constexpr const char* kCodecs[] = {"lossless", "int8"};
 constexpr const char* kWriteSkips[] = {"no_benefit", "queue_full", "evicted", "no_room"};
 static_assert(std::size(kWriteSkips) == static_cast<size_t>(WriteSkip::kNoRoom) + 1);
+
+// By ShadowResult.
+constexpr const char* kShadowResults[] = {"match", "mismatch", "skipped"};
 
 template <size_t N>
 std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
@@ -76,6 +62,7 @@ std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
 
 struct Metrics::Impl {
   prometheus::Registry registry;
+  TenantMetrics tenants{registry};
 
   Family<Counter>& Counters(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -106,6 +93,11 @@ struct Metrics::Impl {
   Counter& computed_tokens = One("reprise_computed_prompt_tokens_total", "Prompt tokens computed.");
   Counter& ideal_tokens =
       One("reprise_ideal_prompt_tokens_total", "Prompt tokens that some tier held.");
+  Counter& in_flight_tokens =
+      One("reprise_in_flight_prompt_tokens_total",
+          "Prompt tokens reused that another request computed while this one waited.");
+  Counter& split_tokens = One("reprise_split_prompt_tokens_total",
+                              "Prompt tokens computed while those after them were loaded.");
   Counter& output_tokens = One("reprise_output_tokens_total", "Tokens produced.");
   Counter& draft_tokens =
       One("reprise_speculation_draft_tokens_total", "Draft tokens verified by the model.");
@@ -117,6 +109,9 @@ struct Metrics::Impl {
   Histogram& queue = Times("reprise_queue_seconds", "Submission until taken up.", FineBuckets());
   Histogram& tokenize = Times("reprise_tokenize_seconds", "Text to token ids.", FineBuckets());
   Histogram& lookup = Times("reprise_lookup_seconds", "Finding what to reuse.", FineBuckets());
+  Histogram& shared_wait =
+      Times("reprise_shared_wait_seconds", "Waiting for a prefix that another request computes.",
+            FineBuckets());
   Histogram& load = Times("reprise_load_seconds", "Exposed waiting for the store.", FineBuckets());
   Histogram& prefill =
       Times("reprise_prefill_seconds", "First prompt step to first token.", LatencyBuckets());
@@ -137,8 +132,12 @@ struct Metrics::Impl {
   Histogram& predicted_cold_prefill =
       Times("reprise_predicted_cold_prefill_seconds", "Predicted prefill of the whole prompt.",
             LatencyBuckets());
+  Histogram& predicted_total = Times("reprise_predicted_total_seconds",
+                                     "Predicted load and prefill together.", LatencyBuckets());
   Histogram& entry_age =
       Times("reprise_entry_age_seconds", "Age of the deepest reused entry.", AgeBuckets());
+  Family<Counter>& shadows =
+      Counters("reprise_shadow_verifications_total", "Reused KV computed again and compared.");
   Counter& regret = One("reprise_regret_seconds_total",
                         "Time lost against the alternative that was predicted to be slower.");
 
@@ -206,6 +205,7 @@ Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
   for (const char* operation : kOperations) {
     impl_->store_failures.Add({{"operation", operation}});
   }
+  for (const char* result : kShadowResults) impl_->shadows.Add({{"result", result}});
   for (const char* codec : kCodecs) {
     impl_->compressed_segments.Add({{"codec", codec}});
     impl_->compression_saved.Add({{"codec", codec}});
@@ -242,6 +242,7 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.requests.Add({{"method", Bounded(kMethods, s.method)}, {"code", Bounded(kCodes, s.code)}})
       .Increment();
   m.total.Observe(seconds(s.total));
+  m.tenants.RequestFinished(s);
   if (s.retrieval_mode.empty()) return;
   m.prompt_tokens.Increment(s.prompt_tokens);
   m.cached_tokens.Add({{"tier", "device"}}).Increment(s.device_tokens);
@@ -249,6 +250,8 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.cached_tokens.Add({{"tier", "disk"}}).Increment(s.disk_tokens);
   m.computed_tokens.Increment(s.computed_tokens);
   m.ideal_tokens.Increment(s.ideal_tokens);
+  m.in_flight_tokens.Increment(s.in_flight_tokens);
+  m.split_tokens.Increment(s.split_tokens);
   m.output_tokens.Increment(s.output_tokens);
   m.draft_tokens.Increment(s.draft_tokens);
   m.accepted_tokens.Increment(s.accepted_tokens);
@@ -258,6 +261,7 @@ void Metrics::RequestFinished(const RequestSummary& s) {
   m.tokenize.Observe(seconds(s.tokenize));
   const bool decided = !s.decision.empty();
   if (decided || s.lookup > absl::ZeroDuration()) m.lookup.Observe(seconds(s.lookup));
+  if (s.shared_wait > absl::ZeroDuration()) m.shared_wait.Observe(seconds(s.shared_wait));
   if (decided) CountReuse(m, s);
   if (s.code != "OK") return;
   m.finishes.Add({{"reason", Bounded(kFinishReasons, s.finish_reason)}}).Increment();
@@ -281,6 +285,7 @@ void Metrics::CountReuse(Impl& m, const RequestSummary& s) {
   m.predicted_prefill.Observe(seconds(s.predicted_prefill));
   m.predicted_cold_prefill.Observe(seconds(s.predicted_cold_prefill));
   m.actual_load.Observe(seconds(s.actual_load));
+  m.predicted_total.Observe(seconds(s.predicted_total));
   if (s.cached_tokens > 0) m.entry_age.Observe(seconds(s.entry_age));
 }
 
@@ -354,6 +359,18 @@ void Metrics::BlocksEvicted(int64_t blocks) {
   impl_->evicted_blocks.Increment(static_cast<double>(blocks));
 }
 
+void Metrics::SetTenants(const std::vector<std::string>& names) {
+  impl_->tenants.SetTenants(names);
+}
+
+void Metrics::SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges) {
+  impl_->tenants.SetNamespaceGauges(gauges);
+}
+
+void Metrics::SegmentOverQuota(const std::string& cache_namespace) {
+  impl_->tenants.SegmentOverQuota(cache_namespace);
+}
+
 void Metrics::StoreFailed(StoreFailure failure) {
   const char* operation = kOperations[static_cast<size_t>(failure)];
   impl_->store_failures.Add({{"operation", operation}}).Increment();
@@ -365,6 +382,10 @@ void Metrics::EmbeddingFinished(absl::Duration elapsed) {
 }
 
 void Metrics::EmbeddingFailed() { impl_->embedding_failures.Increment(); }
+
+void Metrics::ShadowVerified(ShadowResult result) {
+  impl_->shadows.Add({{"result", kShadowResults[static_cast<size_t>(result)]}}).Increment();
+}
 
 void Metrics::EmbeddingDropped() { impl_->embeddings_dropped.Increment(); }
 

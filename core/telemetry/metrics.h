@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -31,18 +32,21 @@ struct RequestSummary {
   int32_t device_tokens = 0;
   int32_t host_tokens = 0;
   int32_t disk_tokens = 0;
+  int32_t in_flight_tokens = 0;  // of host_tokens
+  int32_t split_tokens = 0;      // of computed_tokens
   int64_t disk_bytes_read = 0;
   std::string retrieval_mode;  // "PREFIX", "SEMANTIC", "HYBRID"; empty for RPCs without reuse
   std::string decision;        // enum names of the reply; empty: ended before it was decided
   std::string reason;
   std::string miss_reason;
-  absl::Duration queue, tokenize, lookup, load, prefill, time_to_first_token, decode;
+  absl::Duration queue, tokenize, lookup, shared_wait, load, prefill, time_to_first_token, decode;
   absl::Duration total;  // of the RPC: what a slow reader of a stream took is in it
   absl::Duration predicted_load, predicted_prefill, predicted_cold_prefill, actual_load;
-  absl::Duration entry_age;      // of the deepest reused entry; counted when there was one
-  absl::Duration regret;         // lost against what was predicted to be slower
-  std::string candidate_status;  // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
-  std::string candidate_id;      // decimal
+  absl::Duration predicted_total;  // of load and prefill
+  absl::Duration entry_age;        // of the deepest reused entry; counted when there was one
+  absl::Duration regret;           // lost against what was predicted to be slower
+  std::string candidate_status;    // "FOUND", "NONE", "NOT_COMPUTED"; what follows is for FOUND
+  std::string candidate_id;        // decimal
   double candidate_similarity = 0.0;
   int32_t candidate_common_tokens = 0;
   std::string numerics_id;
@@ -77,6 +81,15 @@ struct StoreGauges {
   int64_t buffer_bytes = 0;  // memory
 };
 
+// What a cache namespace holds and may hold; a quota of 0 is none.
+struct NamespaceGauges {
+  std::string name;
+  int64_t host_bytes = 0;
+  int64_t host_quota_bytes = 0;
+  int64_t disk_bytes = 0;
+  int64_t disk_quota_bytes = 0;
+};
+
 // Memory that is taken at start and kept.
 struct ResidentMemory {
   int64_t weight_bytes = 0;   // the model's, as packed
@@ -95,6 +108,9 @@ enum class WriteSkip { kNoBenefit, kQueueFull, kEvicted, kNoRoom };
 // as far as it is not evicted, or from computing it again.
 enum class Preemption { kCache, kRecompute };
 
+// What became of a verification of reused KV. kSkipped: too large, too many, or no room.
+enum class ShadowResult { kMatch, kMismatch, kSkipped };
+
 class Metrics {
  public:
   Metrics();
@@ -105,6 +121,9 @@ class Metrics {
   void SetFacts(const ServerFacts& facts);
   void SetResidentMemory(const ResidentMemory& memory);
 
+  // The tenants that requests are counted by; called once, before there are requests.
+  void SetTenants(const std::vector<std::string>& names);
+
   void RequestStarted(absl::string_view method);
   void RequestFinished(const RequestSummary& summary);
 
@@ -113,6 +132,7 @@ class Metrics {
   void InterTokenGap(absl::Duration gap);
   void SetEngineGauges(const EngineGauges& gauges);
   void SetStoreGauges(const StoreGauges& gauges);
+  void SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges);
 
   void SegmentsDurable(int64_t segments, int64_t bytes);
   // `codec` is one of few names; `saved` bytes are not written for it.
@@ -122,9 +142,11 @@ class Metrics {
   void SegmentCorrupt();
   void SegmentsEvicted(int64_t segments, int64_t bytes);
   void BlocksEvicted(int64_t blocks);
+  void SegmentOverQuota(const std::string& cache_namespace);  // not written
   void StoreFailed(StoreFailure failure);
   void EmbeddingFinished(absl::Duration elapsed);
   void EmbeddingFailed();
+  void ShadowVerified(ShadowResult result);
   void EmbeddingDropped();  // not made: too many wait
 
   void LogLinesDropped(int64_t lines);

@@ -19,7 +19,6 @@ struct ByteModel {
     facts.name = "bytes";
     facts.architecture = "scripted";
     facts.numerics_id = "scripted";
-    facts.tenant = "tests";
     facts.context_length = context_length;
     facts.vocabulary_size = tokenizer->vocabulary_size();
     facts.default_max_output_tokens = 16;

@@ -18,6 +18,7 @@ class FaultyStore final : public KvStore {
   }
   absl::Status ReadSegment(const SegmentRecord& record, MutableByteView out) override {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kReadSegment));
+    if (faults_->on_read) faults_->on_read();
     return store_->ReadSegment(record, out);
   }
   absl::Status ReadSegmentInto(const SegmentRecord& record, const PayloadSink& sink) override {
@@ -28,9 +29,9 @@ class FaultyStore final : public KvStore {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
     return store_->DeleteSegments(keys);
   }
-  absl::StatusOr<Evicted> EvictOthers(const Digest& identity, int64_t max_bytes) override {
+  absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) override {
     RETURN_IF_ERROR(faults_->Take(StoreOperation::kDeleteSegments));
-    return store_->EvictOthers(identity, max_bytes);
+    return store_->EvictOthers(kept, max_bytes);
   }
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
     return store_->UpdateUsage(records);

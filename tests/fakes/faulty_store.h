@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 
 #include "core/store/kv_store.h"
@@ -38,6 +39,9 @@ class StoreFaults {
   // Passed by every call of `operation`.
   Gate& gate(StoreOperation operation) { return gates_[static_cast<size_t>(operation)]; }
   void OpenGates();
+
+  // Called before each read, which takes as long; to be set before the store is used.
+  std::function<void()> on_read;
 
   // Whether this call is to fail; returns once the gate lets it.
   absl::Status Take(StoreOperation operation);

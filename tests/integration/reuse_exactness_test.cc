@@ -12,6 +12,8 @@
 #include "core/engine/engine.h"
 #include "core/store/rocksdb_store.h"
 #include "core/text/byte_tokenizer.h"
+#include "tests/fakes/faulty_store.h"
+#include "tests/fakes/gate.h"
 #include "tests/fakes/random_model.h"
 #include "tests/fakes/test_runner.h"
 
@@ -23,10 +25,11 @@ using Logits = std::map<int64_t, std::vector<float>>;  // by the position they f
 // Keeps the logits that tokens are chosen by.
 class RecordingRunner final : public ModelRunner {
  public:
-  RecordingRunner(std::unique_ptr<ModelRunner> runner, Logits* logits)
-      : runner_(std::move(runner)), logits_(logits) {}
+  RecordingRunner(std::unique_ptr<ModelRunner> runner, Logits* logits, Gate* gate)
+      : runner_(std::move(runner)), logits_(logits), gate_(gate) {}
 
   absl::StatusOr<StepResult> Step(const StepBatch& batch) override {
+    gate_->Pass();
     StepBatch asking = batch;
     for (StepSequence& sequence : asking.sequences) sequence.want_logits = sequence.sample;
     auto result = runner_->Step(asking);
@@ -56,6 +59,7 @@ class RecordingRunner final : public ModelRunner {
  private:
   std::unique_ptr<ModelRunner> runner_;
   Logits* logits_;
+  Gate* gate_;  // before each step
 };
 
 constexpr int kOutputTokens = 20;
@@ -72,6 +76,8 @@ class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
     Start();
   }
   ~ReuseExactnessTest() override {
+    gate_.Open();
+    faults_->OpenGates();
     engine_.reset();
     const std::string remove = "rm -rf '" + folder_ + "'";
     EXPECT_EQ(system(remove.c_str()), 0);
@@ -88,14 +94,16 @@ class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
     auto store = OpenRocksDbStore(store_options);
     ASSERT_TRUE(store.ok()) << store.status();
     EngineParts parts;
-    parts.runner = std::make_unique<RecordingRunner>(*std::move(runner), &logits_);
-    parts.store = *std::move(store);
+    parts.runner = std::make_unique<RecordingRunner>(*std::move(runner), &logits_, &gate_);
+    parts.store = CreateFaultyStore(*std::move(store), faults_);
     parts.tokenizer = tokenizer_.get();
     parts.metrics = &metrics_;
     parts.clock = &clock_;
+    parts.load_way = &way_;
     EngineOptions engine;
     engine.retrieval_mode = RetrievalMode::kPrefix;
     engine.flush_after_idle = absl::ZeroDuration();
+    engine.eviction.policy = EvictionPolicy::kLru;  // so that other prompts push one out
     auto made = Engine::Create(engine, std::move(parts));
     ASSERT_TRUE(made.ok()) << made.status();
     engine_ = *std::move(made);
@@ -104,20 +112,26 @@ class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
   GenerateResult Run(const std::vector<TokenId>& prompt, CachePolicy policy,
                      std::optional<PromptLookupOptions> speculation = std::nullopt) {
     logits_.clear();
+    return Begin(prompt, policy, speculation).get();
+  }
+
+  std::future<GenerateResult> Begin(const std::vector<TokenId>& prompt, CachePolicy policy,
+                                    std::optional<PromptLookupOptions> speculation = std::nullopt,
+                                    int32_t output_tokens = kOutputTokens) {
     GenerateRequest request;
     request.speculation = speculation;
     request.prompt = prompt;
-    request.max_output_tokens = kOutputTokens;
+    request.max_output_tokens = output_tokens;
     request.ignore_eos = true;
     request.cache_policy = policy;
-    std::promise<GenerateResult> ended;
+    const auto ended = std::make_shared<std::promise<GenerateResult>>();
     const GenerationSink sink{[](const TokenChunk&) {},
-                              [&](const absl::Status& status, GenerateResult result) {
+                              [ended](const absl::Status& status, GenerateResult result) {
                                 EXPECT_TRUE(status.ok()) << status;
-                                ended.set_value(std::move(result));
+                                ended->set_value(std::move(result));
                               }};
     EXPECT_TRUE(engine_->Submit(request, sink).ok());
-    return ended.get_future().get();
+    return ended->get_future();
   }
 
   // The reply and its logits against those of `cold`. Accepted draft tokens show none.
@@ -146,6 +160,9 @@ class ReuseExactnessTest : public ::testing::TestWithParam<Architecture> {
   SystemClock clock_;
   Metrics metrics_;
   Logits logits_;
+  Gate gate_;
+  std::atomic<LoadWay> way_{LoadWay::kBest};
+  std::shared_ptr<StoreFaults> faults_ = std::make_shared<StoreFaults>();
   std::unique_ptr<Engine> engine_;
 };
 
@@ -218,6 +235,43 @@ TEST_P(ReuseExactnessTest, SpeculationGivesTheSameBitsAndSoDoesWhatItLeavesInThe
     ExpectSame(next, next_cold, next_logits);
   }
   EXPECT_GT(accepted, 0);
+}
+
+TEST_P(ReuseExactnessTest, WhatAnotherRequestComputesMeanwhileIsSharedToTheSameBits) {
+  const std::vector<TokenId> common = Ids(40, 120);
+  std::vector<TokenId> first = common, second = common;
+  for (const TokenId id : Ids(41, 30)) first.push_back(id);
+  for (const TokenId id : Ids(42, 25)) second.push_back(id);
+  const GenerateResult cold = Run(second, CachePolicy::kBypass);
+  const Logits logits = logits_;
+  logits_.clear();
+  gate_.Close();
+  auto leader = Begin(first, CachePolicy::kForce, std::nullopt, /*output_tokens=*/0);
+  gate_.AwaitWaiter();
+  // It waits from the second step on, in which the first prompt is not yet computed whole.
+  auto waiter = Begin(second, CachePolicy::kForce);
+  gate_.Open();
+  EXPECT_EQ(leader.get().usage.computed_tokens, 150);
+  const GenerateResult shared = waiter.get();
+  EXPECT_GT(shared.usage.cached_tokens, 96);
+  ExpectSame(shared, cold, logits);
+}
+
+TEST_P(ReuseExactnessTest, WhatIsComputedFromTheFrontAndLoadedFromTheBackIsTheSame) {
+  const std::vector<TokenId> prompt = Ids(50, 200);
+  const GenerateResult cold = Run(prompt, CachePolicy::kBypass);
+  const Logits logits = logits_;
+  Run(prompt, CachePolicy::kForce);
+  ASSERT_TRUE(engine_->WaitUntilIdle(absl::Seconds(60)));
+  way_ = LoadWay::kSplit;
+  bool split = false;
+  for (int attempt = 0; attempt < 60 && !split; ++attempt) {
+    for (uint32_t seed = 60; seed < 70; ++seed) Run(Ids(seed, 200), CachePolicy::kUse);
+    const GenerateResult warm = Run(prompt, CachePolicy::kUse);
+    ExpectSame(warm, cold, logits);
+    split = warm.reuse.reason == ReuseReason::kFasterToSplit && warm.reuse.disk_tokens > 0;
+  }
+  EXPECT_TRUE(split);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ReuseExactnessTest,

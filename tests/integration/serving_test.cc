@@ -278,21 +278,5 @@ TEST_F(ServingTest, StatsShowWhatIsCached) {
   EXPECT_EQ(stats.similarity().vector_count(), 1);
 }
 
-TEST_F(ServingTest, AdminCallsOfLaterVersionsSayTheirName) {
-  grpc::ClientContext warm, list, negative;
-  admin::v1::WarmCacheResponse warmed;
-  grpc::Status status = server_.admin().WarmCache(&warm, {}, &warmed);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_TRUE(absl::StrContains(status.error_message(), "WarmCache"));
-  admin::v1::ListCacheEntriesRequest request;
-  admin::v1::ListCacheEntriesResponse entries;
-  status = server_.admin().ListCacheEntries(&list, request, &entries);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  request.set_page_size(-1);
-  status = server_.admin().ListCacheEntries(&negative, request, &entries);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_TRUE(absl::StrContains(status.error_message(), "page_size: -1"));
-}
-
 }  // namespace
 }  // namespace reprise

@@ -39,15 +39,20 @@ TestServer::TestServer(TestServerOptions options) : model_(options.context_lengt
   parts.vectors = CreateBruteForceIndex(kLetterDimensions);
   parts.embed = EmbedLetters;
   parts.tokenizer = model_.tokenizer.get();
+  parts.namespaces = options.namespaces;
+  parts.new_vectors = [] { return CreateBruteForceIndex(kLetterDimensions); };
   parts.metrics = &metrics_;
   parts.clock = &clock_;
   options.engine.flush_after_idle = absl::Milliseconds(10);
   engine_ = Require(Engine::Create(options.engine, std::move(parts)));
   handlers_ = std::make_unique<server::GenerationHandlers>(model_.facts, engine_.get(), &clock_);
+  admin_handlers_ =
+      std::make_unique<server::AdminHandlers>(model_.facts, engine_.get(), handlers_.get());
   options.grpc.inference_address = options.grpc.admin_address = "127.0.0.1:0";
+  options.auth.default_tenant = kTestTenant;
   grpc_ = Require(server::GrpcServer::Start(
       options.grpc,
-      {handlers_.get(), engine_.get(), &metrics_, logger_.get(), &clock_, model_.facts.tenant}));
+      {handlers_.get(), admin_handlers_.get(), &metrics_, logger_.get(), &clock_, options.auth}));
   grpc_->SetServing(true);
   generation_ = inference::v1::GenerationService::NewStub(Connect(grpc_->inference_port()));
   admin_ = admin::v1::CacheAdminService::NewStub(Connect(grpc_->admin_port()));

@@ -17,9 +17,14 @@
 
 namespace reprise {
 
+// Of callers that say nothing of themselves.
+inline constexpr char kTestTenant[] = "tests";
+
 struct TestServerOptions {
   server::GrpcOptions grpc;  // the addresses are set by TestServer
   EngineOptions engine;
+  std::vector<NamespaceSpec> namespaces;
+  server::AuthPolicy auth;  // its default tenant is set by TestServer
   int32_t context_length = 2048;
   int32_t hashed_ids = 0;  // see ScriptedRunnerOptions
 };
@@ -41,6 +46,11 @@ class TestServer {
   // Until nothing runs, waits or is still being written; then the cache's state.
   CacheStats Settle();
 
+  // As the server does with cache.warm_file at its start.
+  absl::Status Warm(const std::string& path) {
+    return server::WarmFromFile(*admin_handlers_, path, kTestTenant);
+  }
+
   // Blocks until `count` RPCs have ended with `code` (any when empty) and are accounted for.
   void AwaitEnded(int count, const std::string& code = "") const;
 
@@ -52,6 +62,7 @@ class TestServer {
   std::unique_ptr<Logger> logger_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<server::GenerationHandlers> handlers_;
+  std::unique_ptr<server::AdminHandlers> admin_handlers_;
   std::unique_ptr<server::GrpcServer> grpc_;
   std::unique_ptr<inference::v1::GenerationService::Stub> generation_;
   std::unique_ptr<admin::v1::CacheAdminService::Stub> admin_;

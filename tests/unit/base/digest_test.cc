@@ -5,6 +5,8 @@
 #include <functional>
 #include <map>
 
+#include "absl/strings/ascii.h"
+
 namespace reprise {
 namespace {
 
@@ -74,6 +76,22 @@ TEST(DigestTest, NoTwoFieldListsCollide) {
 TEST(DigestTest, EqualFieldListsGiveEqualDigests) {
   const auto make = [] { return DigestBuilder().Add("a", "b").AddInt("n", 7).Finish(); };
   EXPECT_EQ(make(), make());
+}
+
+// Of "abc": FIPS 180-4, example B.1.
+TEST(DigestTest, Sha256IsThatOfTheBytesAloneAndReadsBackFromHex) {
+  const std::string abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  const Digest digest = Sha256(AsBytes("abc"));
+  EXPECT_EQ(ToHex(digest), abc);
+  EXPECT_EQ(FromHex(abc), digest);
+  EXPECT_EQ(FromHex(absl::AsciiStrToUpper(abc)), digest);
+  for (const std::string& bad : {std::string(), abc + "0", abc.substr(1), "x" + abc.substr(1)}) {
+    EXPECT_EQ(FromHex(bad), std::nullopt) << bad;
+  }
+  Digest other = digest;
+  EXPECT_TRUE(EqualInConstantTime(digest, other));
+  other.back() ^= 1;
+  EXPECT_FALSE(EqualInConstantTime(digest, other));
 }
 
 // XXH3-128 of nothing, from the reference implementation (xxhsum -H2 /dev/null).

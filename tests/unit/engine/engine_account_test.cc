@@ -183,6 +183,9 @@ TEST(EngineAccountTest, WhatAPreemptedOneFindsWhenItResumesIsWhatCounts) {
     HarnessOptions options;
     options.num_blocks = c.num_blocks;
     options.engine.max_batch_tokens = c.max_batch_tokens;
+    // A pass takes so long that nobody waits for another's prefix, and one row beside it.
+    options.step_time = absl::Milliseconds(100);
+    options.engine.max_decode_slowdown_percent = 1;
     options.with_store = options.with_similarity = false;
     EngineHarness harness(options);
     const bool warm = c.youngest.prompt != c.older.prompt;

@@ -231,6 +231,7 @@ TEST(EngineCandidateTest, EvictedNeighbourGivesWayToOneThatCanBeReused) {
   HarnessOptions options;
   options.with_store = false;
   options.num_blocks = 20;
+  options.engine.eviction.policy = EvictionPolicy::kLru;  // the older prompt goes
   EngineHarness harness(options);
   const std::string asked = Letters(1, 48), evicted(asked.rbegin(), asked.rend());
   for (const std::string& prompt : {evicted, asked.substr(0, 40)}) {

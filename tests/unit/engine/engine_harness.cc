@@ -114,6 +114,10 @@ void EngineHarness::Start() {
     traces_.push_back(trace);
   };
   parts.identity = Identity();
+  parts.namespaces = options_.namespaces;
+  if (options_.with_similarity) {
+    parts.new_vectors = [] { return CreateBruteForceIndex(kLetterDimensions); };
+  }
   auto engine = Engine::Create(options_.engine, std::move(parts));
   if (!engine.ok()) throw std::runtime_error(std::string(engine.status().message()));
   engine_ = *std::move(engine);

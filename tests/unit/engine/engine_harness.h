@@ -31,6 +31,7 @@ struct HarnessOptions {
   absl::Duration step_time;                           // on top, for each step
   bool with_store = true;
   bool with_similarity = true;
+  std::vector<NamespaceSpec> namespaces;       // the first with the harness's Identity()
   const Tokenizer* tokenizer = nullptr;        // default: the byte tokenizer
   std::function<absl::Status()> fail_step;     // see ScriptedRunnerOptions
   std::function<absl::Status()> before_embed;  // not OK: no embedding

@@ -230,6 +230,7 @@ void CancelLoadAndEvictItsPrefix(EngineHarness& harness, const std::string& prom
 TEST(EngineStoreTest, LoadThatEndsAfterItsPrefixWasEvictedIndexesNothing) {
   HarnessOptions options;
   options.num_blocks = 20;
+  options.engine.eviction.policy = EvictionPolicy::kLru;
   EngineHarness harness(options);
   const std::string prompt = Letters(1, 128), other = Letters(4, 10);
   Store(harness, {prompt, other});

@@ -150,6 +150,38 @@ const Case kCases[] = {
      M::kNone,
      99},
     {"whole prompt in both", {100, 100, 100, 0}, 99, 0, D::kReused, R::kFasterToLoad, M::kNone, 99},
+    {"a load that takes as long as computing is split",
+     {1000, 0, 960, int64_t{960} << 20},
+     0,
+     960,
+     D::kPartial,
+     R::kFasterToSplit,
+     M::kNone,
+     960},
+    {"a split behind memory",
+     {1000, 200, 960, int64_t{760} << 20},
+     200,
+     960,
+     D::kPartial,
+     R::kFasterToSplit,
+     M::kNone,
+     960},
+    {"forced loads are whole",
+     {1000, 0, 960, int64_t{960} << 20, P::kForce},
+     0,
+     960,
+     D::kReused,
+     R::kForced,
+     M::kNone,
+     960},
+    {"a segment is too short to split",
+     {65, 0, 64, int64_t{50} << 20},
+     0,
+     64,
+     D::kReused,
+     R::kFasterToLoad,
+     M::kNone,
+     64},
     {"one token prompt",
      {1, 1, 1, kCheap, P::kUse, 0, M::kDiverges},
      0,
@@ -225,12 +257,59 @@ TEST(ReusePlannerTest, PredictsWhatIsDoneAndWhatItReplaces) {
   const CostModel costs;
   for (const Case& c : kCases) {
     const ReusePlan plan = PlanReuse(c.snapshot, costs);
+    if (plan.split_at > 0) continue;
     const int32_t prompt = c.snapshot.prompt_tokens, depth = std::max(c.memory, c.disk);
     EXPECT_EQ(plan.predicted_cold_prefill, costs.PredictPrefill(prompt, 0)) << c.name;
     EXPECT_EQ(plan.predicted_prefill, costs.PredictPrefill(prompt - depth, depth)) << c.name;
     const int64_t bytes = c.disk > 0 ? c.snapshot.load_bytes : 0;
     EXPECT_EQ(plan.predicted_load, costs.PredictLoad(bytes)) << c.name;
+    EXPECT_EQ(plan.predicted_total, plan.predicted_load + plan.predicted_prefill) << c.name;
   }
+}
+
+// Against every place to meet, over prompts, depths and prices of a load: what is chosen is
+// predicted to take at most 1.05 of the best, and the split beats what it replaces.
+TEST(ReusePlannerTest, ChoosesTheBestOfLoadRecomputeAndSplit) {
+  const CostModel costs;
+  int splits = 0, loads = 0, computes = 0;
+  for (const int32_t prompt : {65, 200, 500, 1000, 4000}) {
+    for (const int32_t memory : {0, 30, 64, 300}) {
+      for (const int32_t disk : {64, 190, 448, 960, 3990}) {
+        if (memory >= disk || disk >= prompt) continue;
+        for (int64_t bytes_per_token = 1 << 10; bytes_per_token <= 1 << 24; bytes_per_token *= 4) {
+          const int64_t bytes = bytes_per_token * (disk - memory);
+          const ReusePlan plan = PlanReuse({prompt, memory, disk, bytes}, costs);
+          const absl::Duration rest = costs.PredictPrefill(prompt - disk, disk);
+          const absl::Duration compute = costs.PredictPrefill(prompt - memory, memory);
+          const absl::Duration load = costs.PredictLoad(bytes) + rest;
+          absl::Duration best = std::min(compute, load);
+          for (int32_t at = (memory / 64 + 1) * 64; at < disk; at += 64) {
+            best =
+                std::min(best, rest + std::max(costs.PredictPrefill(at - memory, memory),
+                                               costs.PredictLoad(bytes_per_token * (disk - at))));
+          }
+          EXPECT_LE(plan.predicted_total, best * 1.0527) << prompt << " " << memory << " " << disk;
+          if (plan.split_at > 0) {
+            EXPECT_LT(plan.predicted_total, plan.predicted_alternative);
+            EXPECT_EQ(plan.predicted_alternative, std::min(compute, load));
+            ++splits;
+          } else {
+            ++(plan.disk_tokens > 0 ? loads : computes);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(splits, 10);
+  EXPECT_GT(loads, 10);
+  EXPECT_GT(computes, 10);
+}
+
+TEST(ReusePlannerTest, WhatTheReaderHasToReadBeforeCountsAsLoad) {
+  ReuseSnapshot snapshot{200, 0, 190, 1000};
+  EXPECT_GT(PlanReuse(snapshot, CostModel()).disk_tokens, 0);
+  snapshot.queued_load_bytes = int64_t{10} << 30;
+  EXPECT_EQ(PlanReuse(snapshot, CostModel()).disk_tokens, 0);
 }
 
 }  // namespace

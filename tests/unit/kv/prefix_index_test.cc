@@ -283,5 +283,34 @@ TEST(PrefixIndexTest, AgreesWithABruteForceOracleOverRandomUse) {
   }
 }
 
+TEST(PrefixIndexTest, LeavesAreVisitedNewestFirstAndOnFromAnyPlace) {
+  PrefixIndex index(2);
+  const std::vector<TokenId> a = {1, 2}, b = {3, 4}, c = {5};
+  const auto root = PrefixIndex::kRoot;
+  const auto first = index.Insert(root, a, 0).node, second = index.Insert(root, b, 1).node;
+  const auto under = index.Insert(second, c, 2).node;
+  index.Touch(first, 7);
+  index.Touch(under, 9);
+  std::vector<PrefixIndex::Place> places;
+  index.VisitLeavesNewestFirst({}, [&](const PrefixIndex::Place& place) {
+    places.push_back(place);
+    return true;
+  });
+  ASSERT_EQ(places.size(), 2u) << "what has children is no leaf";
+  EXPECT_EQ(places[0].node, under);
+  EXPECT_EQ(places[1].node, first);
+  EXPECT_EQ(index.PathIds(under), (std::vector<TokenId>{3, 4, 5}));
+  index.Touch(first, 11);  // moves up: a list that goes on does not come to it again
+  int visited = 0;
+  index.VisitLeavesNewestFirst(places[0], [&](const PrefixIndex::Place&) { return ++visited > 0; });
+  EXPECT_EQ(visited, 0);
+  index.VisitLeavesNewestFirst({}, [&](const PrefixIndex::Place& place) {
+    EXPECT_EQ(place.node, first);
+    ++visited;
+    return false;
+  });
+  EXPECT_EQ(visited, 1);
+}
+
 }  // namespace
 }  // namespace reprise

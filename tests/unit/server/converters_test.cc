@@ -135,11 +135,14 @@ GenerateResult DistinctResult() {
   r.usage = {40, 30, 10, 2, 9, 1};
   r.timings = {absl::Milliseconds(1), absl::Milliseconds(2), absl::Milliseconds(3),
                absl::Milliseconds(4), absl::Milliseconds(5), absl::Milliseconds(6),
-               absl::Milliseconds(7), absl::Milliseconds(8)};
+               absl::Milliseconds(7), absl::Milliseconds(8), absl::Milliseconds(9)};
   r.reuse.decided = true;
   r.reuse.device_tokens = 11;
   r.reuse.host_tokens = 12;
   r.reuse.disk_tokens = 13;
+  r.reuse.in_flight_tokens = 8;
+  r.reuse.split_tokens = 7;
+  r.reuse.predicted_total = absl::Milliseconds(25);
   r.reuse.ideal_tokens = 39;
   r.reuse.predicted_load = absl::Milliseconds(21);
   r.reuse.predicted_prefill = absl::Milliseconds(22);
@@ -175,6 +178,7 @@ TEST_F(ConvertersTest, GenerationCarriesUsageAndTimings) {
   EXPECT_EQ(Millis(out.timings().time_to_first_token()), 6);
   EXPECT_EQ(Millis(out.timings().decode()), 7);
   EXPECT_EQ(Millis(out.timings().total()), 8);
+  EXPECT_EQ(Millis(out.timings().shared_wait()), 9);
 }
 
 TEST_F(ConvertersTest, GenerationCarriesReuse) {
@@ -182,6 +186,9 @@ TEST_F(ConvertersTest, GenerationCarriesReuse) {
   EXPECT_EQ(reuse.device_token_count(), 11);
   EXPECT_EQ(reuse.host_token_count(), 12);
   EXPECT_EQ(reuse.disk_token_count(), 13);
+  EXPECT_EQ(reuse.in_flight_token_count(), 8);
+  EXPECT_EQ(reuse.split_token_count(), 7);
+  EXPECT_EQ(Millis(reuse.predicted_total()), 25);
   EXPECT_EQ(reuse.ideal_token_count(), 39);
   EXPECT_EQ(Millis(reuse.predicted_load()), 21);
   EXPECT_EQ(Millis(reuse.predicted_prefill()), 22);
@@ -215,6 +222,10 @@ TEST_F(ConvertersTest, SummarySaysTheSameAsTheReply) {
   EXPECT_EQ(summary.device_tokens, 11);
   EXPECT_EQ(summary.host_tokens, 12);
   EXPECT_EQ(summary.disk_tokens, 13);
+  EXPECT_EQ(summary.in_flight_tokens, 8);
+  EXPECT_EQ(summary.split_tokens, 7);
+  EXPECT_EQ(summary.predicted_total, result.reuse.predicted_total);
+  EXPECT_EQ(summary.shared_wait, result.timings.shared_wait);
   EXPECT_EQ(summary.disk_bytes_read, int64_t{1} << 40);
   EXPECT_EQ(summary.decode, result.timings.decode);
   EXPECT_EQ(summary.time_to_first_token, result.timings.time_to_first_token);

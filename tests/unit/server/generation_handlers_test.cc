@@ -38,6 +38,23 @@ class FakeEngine final : public Engine {
     return kId;
   }
   void Cancel(SequenceId id) override { cancelled = id; }
+  absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark&) override { return MarkedEntry(); }
+  absl::StatusOr<EntryPage> ListEntries(const EntryQuery&) override { return EntryPage(); }
+  absl::StatusOr<CacheEntry> FindEntry(const std::string&, const std::string&) override {
+    return CacheEntry();
+  }
+  absl::StatusOr<CacheEntry> DescribeEntry(const std::string&, absl::Span<const TokenId>) override {
+    return CacheEntry();
+  }
+  absl::StatusOr<PurgedEntry> PurgeEntry(const std::string&, absl::Span<const TokenId>) override {
+    return PurgedEntry();
+  }
+  absl::Status Flush() override { return absl::OkStatus(); }
+  ArchiveFormat GetArchiveFormat() const override { return {}; }
+  absl::StatusOr<ArchivedEntry> ReadEntry(const std::string&, absl::Span<const TokenId>) override {
+    return ArchivedEntry();
+  }
+  absl::StatusOr<int32_t> WriteEntry(const std::string&, ArchivedEntry) override { return 0; }
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override {
     if (!refusal.ok()) return refusal;
     if (request.is_cancelled()) return absl::CancelledError("cancelled");
@@ -63,6 +80,7 @@ class GenerationHandlersTest : public testing::Test {
  protected:
   GenerationHandlersTest() {
     call_.request_id = "id-1";
+    call_.tenant = "alice";
     call_.received = clock_.Monotonic();
     call_.is_cancelled = [] { return false; };
     spec_.mutable_prompt()->set_text("hello");
@@ -108,7 +126,7 @@ TEST_F(GenerationHandlersTest, CallFactsReachTheEngine) {
   EXPECT_EQ(engine_.submitted.request_id, "id-1");
   EXPECT_EQ(engine_.submitted.received, call_.received);
   EXPECT_EQ(engine_.submitted.deadline, call_.deadline);
-  EXPECT_EQ(engine_.submitted.tenant, "tests");
+  EXPECT_EQ(engine_.submitted.tenant, "alice");
 }
 
 TEST_F(GenerationHandlersTest, BadRequestNeverReachesTheEngine) {
@@ -185,7 +203,7 @@ TEST_F(GenerationHandlersTest, CountTokensReturnsTheIds) {
 
 TEST_F(GenerationHandlersTest, GetModelDescribesTheModel) {
   wire::GetModelResponse response;
-  ASSERT_TRUE(handlers_.GetModel(response).ok());
+  ASSERT_TRUE(handlers_.GetModel(call_, response).ok());
   EXPECT_EQ(response.model().name(), "bytes");
   EXPECT_EQ(response.model().context_length(), 64);
   EXPECT_EQ(response.model().vocabulary_size(), 257);
@@ -196,7 +214,7 @@ TEST_F(GenerationHandlersTest, ModelWithoutChatFormatHasAnEmptyName) {
   const ChatTemplate none(ChatFormat::kNone, model_.tokenizer.get(), "");
   model_.facts.chat = &none;
   wire::GetModelResponse response;
-  ASSERT_TRUE(handlers_.GetModel(response).ok());
+  ASSERT_TRUE(handlers_.GetModel(call_, response).ok());
   EXPECT_EQ(response.model().chat_format(), "");
 }
 

@@ -256,7 +256,6 @@ TEST_F(RequestChecksTest, AbsentFieldsTakeTheDocumentedDefaults) {
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->prompt, (std::vector<TokenId>{'h', 'e', 'l', 'l', 'o'}));
   EXPECT_EQ(request->prompt_text, "hello");
-  EXPECT_EQ(request->tenant, "tests");
   EXPECT_EQ(request->max_output_tokens, 16);
   EXPECT_EQ(request->sampling.temperature, 0.0f);
   EXPECT_EQ(request->sampling.top_p, 1.0f);
@@ -362,6 +361,18 @@ TEST_F(RequestChecksTest, PoliciesAndModesMapByName) {
     spec.mutable_cache()->set_retrieval_mode(from);
     EXPECT_EQ(CheckSpec(spec, model_.facts)->retrieval_mode, to) << wire::RetrievalMode_Name(from);
   }
+}
+
+TEST_F(RequestChecksTest, TheServersCachePolicyIsOfRequestsThatSetNone) {
+  model_.facts.cache_policy = CachePolicy::kReadOnly;
+  model_.facts.minimum_reuse_tokens = 128;
+  wire::GenerationSpec spec = TextSpec("hello");
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->cache_policy, CachePolicy::kReadOnly);
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->minimum_reuse_tokens, 128);
+  spec.mutable_cache()->set_policy(wire::CACHE_POLICY_USE);
+  spec.mutable_cache()->set_minimum_reuse_token_count(1);
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->cache_policy, CachePolicy::kUse);
+  EXPECT_EQ(CheckSpec(spec, model_.facts)->minimum_reuse_tokens, 1);
 }
 
 TEST_F(RequestChecksTest, ConversationIsRenderedByTheTemplate) {

@@ -50,7 +50,7 @@ TEST_F(ReopeningStoreTest, StoreThatDoesNotOpenSaysSoOnceAndIsTriedAtEachLaterLi
     EXPECT_EQ(openings_, listings) << "the first listing tells of the first opening";
     EXPECT_EQ(store->WriteSegments({MakeWrite(1)}).code(), kUnavailable);
     EXPECT_EQ(Read(*store, MakeWrite(1).record).code(), kUnavailable);
-    EXPECT_EQ(store->EvictOthers(Identity(9), 0).status().code(), kUnavailable);
+    EXPECT_EQ(store->EvictOthers({Identity(9)}, 0).status().code(), kUnavailable);
     EXPECT_EQ(store->Stats().segment_count, 0);
   }
   fs::remove(path_);

@@ -116,7 +116,7 @@ TEST_P(StoreTest, EvictsOthersLeastRecentlyUsedFirstAndTheirPromptsWithTheLast) 
   };
   for (const Case& c : {Case{3000, 0, {2, 1}, {1, 1}}, Case{2999, 1, {2, 1}, {0, 0}},
                         Case{1000, 1, {1, 1}, {0, 0}}, Case{0, 1, {0, 0}, {0, 0}}}) {
-    const auto evicted = store_->EvictOthers(own, c.max_bytes);
+    const auto evicted = store_->EvictOthers({own}, c.max_bytes);
     ASSERT_TRUE(evicted.ok()) << evicted.status();
     EXPECT_EQ(evicted->segments, c.evicted) << c.max_bytes;
     EXPECT_EQ(evicted->payload_bytes, c.evicted * 1000) << c.max_bytes;

@@ -113,6 +113,8 @@ RequestSummary FullSummary() {
   s.device_tokens = 10;
   s.host_tokens = 20;
   s.disk_tokens = 30;
+  s.in_flight_tokens = 15;
+  s.split_tokens = 16;
   s.disk_bytes_read = 4096;
   s.retrieval_mode = "HYBRID";
   s.decision = "REUSED";
@@ -128,7 +130,7 @@ RequestSummary FullSummary() {
   for (absl::Duration* time :
        {&s.queue, &s.tokenize, &s.lookup, &s.load, &s.prefill, &s.time_to_first_token, &s.decode,
         &s.total, &s.predicted_load, &s.predicted_prefill, &s.actual_load,
-        &s.predicted_cold_prefill, &s.entry_age, &s.regret}) {
+        &s.predicted_cold_prefill, &s.entry_age, &s.regret, &s.shared_wait, &s.predicted_total}) {
     *time = absl::Milliseconds(milliseconds++);
   }
   return s;
@@ -137,6 +139,7 @@ RequestSummary FullSummary() {
 void RecordEverything(Metrics& metrics) {
   metrics.SetFacts({"1.2.3", "model", "numerics", "identity"});
   metrics.SetResidentMemory({1400, 1500});
+  metrics.SetTenants({FullSummary().tenant});
   metrics.RequestStarted("Generate");
   metrics.RequestFinished(FullSummary());
   metrics.StepFinished(3, 2, absl::Milliseconds(5));
@@ -151,9 +154,12 @@ void RecordEverything(Metrics& metrics) {
   metrics.SegmentCompressed("lossless", 1800);
   metrics.SegmentSkipped(WriteSkip::kEvicted, 1700);
   metrics.BlocksEvicted(15);
+  metrics.SetNamespaceGauges({{"alice", 20, 21, 22, 23}});
+  metrics.SegmentOverQuota("alice");
   metrics.StoreFailed(StoreFailure::kWrite);
   metrics.EmbeddingFinished(absl::Milliseconds(8));
   metrics.EmbeddingFailed();
+  metrics.ShadowVerified(ShadowResult::kMismatch);
   metrics.EmbeddingDropped();
   metrics.LogLinesDropped(16);
 }

@@ -217,6 +217,8 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "device_tokens",
                                    "host_tokens",
                                    "disk_tokens",
+                                   "in_flight_tokens",
+                                   "split_tokens",
                                    "disk_bytes_read",
                                    "retrieval_mode",
                                    "decision",
@@ -231,6 +233,7 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "queue_seconds",
                                    "tokenize_seconds",
                                    "lookup_seconds",
+                                   "shared_wait_seconds",
                                    "load_seconds",
                                    "prefill_seconds",
                                    "time_to_first_token_seconds",
@@ -239,6 +242,7 @@ TEST_F(LogTest, TheRequestLineHasTheseFieldsAndNoPromptText) {
                                    "predicted_load_seconds",
                                    "predicted_prefill_seconds",
                                    "predicted_cold_prefill_seconds",
+                                   "predicted_total_seconds",
                                    "actual_load_seconds",
                                    "entry_age_seconds",
                                    "regret_seconds"}));
@@ -251,9 +255,10 @@ TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
     const auto logger = Open();
     for (int i = 0; i < kRequests; ++i) {
       RequestSummary s = FullSummary();
-      for (int32_t* count : {&s.prompt_tokens, &s.computed_tokens, &s.output_tokens,
-                             &s.draft_tokens, &s.accepted_tokens, &s.ideal_tokens, &s.device_tokens,
-                             &s.host_tokens, &s.disk_tokens}) {
+      for (int32_t* count :
+           {&s.prompt_tokens, &s.computed_tokens, &s.output_tokens, &s.draft_tokens,
+            &s.accepted_tokens, &s.ideal_tokens, &s.device_tokens, &s.host_tokens, &s.disk_tokens,
+            &s.in_flight_tokens, &s.split_tokens}) {
         *count = static_cast<int32_t>(random() % 5000);
       }
       s.disk_bytes_read = random();
@@ -280,6 +285,8 @@ TEST_F(LogTest, CountersEqualTheSumsOverTheRequestLines) {
       {"output_tokens", "reprise_output_tokens_total"},
       {"draft_tokens", "reprise_speculation_draft_tokens_total"},
       {"accepted_tokens", "reprise_speculation_accepted_tokens_total"},
+      {"in_flight_tokens", "reprise_in_flight_prompt_tokens_total"},
+      {"split_tokens", "reprise_split_prompt_tokens_total"},
       {"ideal_tokens", "reprise_ideal_prompt_tokens_total"},
       {"disk_bytes_read", "reprise_request_disk_read_bytes_total"},
       {"queue_seconds", "reprise_queue_seconds_sum"},

@@ -71,6 +71,8 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_prompt_tokens_total", 200},
       {"reprise_cached_prompt_tokens_total", 120},
       {"reprise_computed_prompt_tokens_total", 80},
+      {"reprise_in_flight_prompt_tokens_total", 30},
+      {"reprise_split_prompt_tokens_total", 32},
       {"reprise_ideal_prompt_tokens_total", 128},
       {"reprise_output_tokens_total", 14},
       {"reprise_speculation_draft_tokens_total", 18},
@@ -89,6 +91,8 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_actual_load_seconds_sum", 0.022},
       {"reprise_predicted_cold_prefill_seconds_sum", 0.024},
       {"reprise_entry_age_seconds_sum", 0.026},
+      {"reprise_shared_wait_seconds_sum", 0.030},
+      {"reprise_predicted_total_seconds_sum", 0.032},
       {"reprise_step_prefill_tokens_total", 3},
       {"reprise_step_decode_tokens_total", 2},
       {"reprise_step_seconds_sum", 0.005},
@@ -124,9 +128,15 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_embeddings_total", 1},
       {"reprise_embedding_seconds_sum", 0.008},
       {"reprise_embedding_failures_total", 1},
+      {"reprise_shadow_verifications_total", 1},
       {"reprise_embeddings_dropped_total", 1},
       {"reprise_regret_seconds_total", 0.028},
       {"reprise_log_lines_dropped_total", 16},
+      {"reprise_tenant_requests_total", 2},
+      {"reprise_tenant_tokens_total", 214},
+      {"reprise_namespace_bytes", 42},
+      {"reprise_namespace_quota_bytes", 44},
+      {"reprise_namespace_refused_segments_total", 1},
       {"reprise_build_info", 1},
       {"reprise_model_info", 1},
   };
@@ -151,6 +161,19 @@ TEST(MetricsTest, FailedAndReuselessRpcsCountOnlyWhatTheyHave) {
   metrics.RequestFinished(model);
   EXPECT_EQ(SumOf(metrics, "reprise_requests_total"), 2);
   EXPECT_EQ(SumOf(metrics, "reprise_reuse_decisions_total"), 1);
+}
+
+TEST(MetricsTest, OnlyConfiguredTenantsAreLabels) {
+  Metrics metrics;
+  metrics.SetTenants({"alice"});
+  for (const char* tenant : {"alice", "mallory", ""}) {
+    RequestSummary s = FullSummary();
+    s.tenant = tenant;
+    metrics.RequestFinished(s);
+  }
+  EXPECT_EQ(SumOf(metrics, "reprise_tenant_requests_total"), 1);
+  EXPECT_THAT(metrics.Serialize(), HasSubstr("tenant=\"alice\""));
+  EXPECT_THAT(metrics.Serialize(), Not(HasSubstr("mallory")));
 }
 
 TEST(MetricsTest, RequestThatEndedInTheQueueHasWaitedAndDecidedNothing) {

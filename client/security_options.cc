@@ -1,0 +1,54 @@
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/ascii.h"
+#include "client/commands.h"
+
+namespace reprise::client {
+namespace {
+
+std::string ReadAll(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  if (!file || text.empty()) throw CLI::ValidationError(path, "cannot be read, or is empty");
+  return text;
+}
+
+// An option that names a file whose text goes to `text`.
+CLI::Option* AddFile(CLI::App& app, const std::string& name, std::string& text,
+                     const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name, [&text](const std::string& path) { text = ReadAll(path); }, help)
+      ->type_name("FILE");
+}
+
+}  // namespace
+
+void AddSecurityOptions(CLI::App& app, GlobalOptions& globals) {
+  ClientOptions& client = globals.client;
+  CLI::Option* ca = AddFile(app, "--tls-ca", client.ca_pem,
+                            "PEM of the CA that signs the server's certificate; turns TLS on")
+                        ->envname("REPRISE_TLS_CA");
+  CLI::Option* certificate =
+      AddFile(app, "--tls-cert", client.certificate_pem, "PEM of the client's certificate")
+          ->envname("REPRISE_TLS_CERT");
+  CLI::Option* key = AddFile(app, "--tls-key", client.key_pem, "PEM of the client's private key")
+                         ->envname("REPRISE_TLS_KEY");
+  certificate->needs(ca)->needs(key);
+  key->needs(certificate);
+  app.add_option("--tls-server-name", client.server_name,
+                 "name that the server's certificate must have, instead of the address")
+      ->needs(ca);
+  app.add_option_function<std::string>(
+         "--token-file",
+         [&client](const std::string& path) {
+           client.token = ReadAll(path);
+           absl::StripAsciiWhitespace(&client.token);
+         },
+         "file that holds the bearer token")
+      ->type_name("FILE")
+      ->envname("REPRISE_TOKEN_FILE");
+}
+
+}  // namespace reprise::client

@@ -1,0 +1,65 @@
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/engine/engine_impl.h"
+
+namespace reprise {
+
+absl::StatusOr<MarkedEntry> EngineImpl::MarkEntry(const EntryMark& mark) {
+  if (mark.ids.empty()) {
+    return absl::InvalidArgumentError("ids: empty, expected at least one token");
+  }
+  if (mark.ttl && *mark.ttl <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ttl: ", absl::FormatDuration(*mark.ttl), ", expected more than zero"));
+  }
+  RETURN_IF_ERROR(SpecOf(mark.tenant).status());
+  const auto marked = std::make_shared<std::promise<absl::StatusOr<MarkedEntry>>>();
+  Post([this, mark, marked] { marked->set_value(MarkNow(mark)); });
+  return marked->get_future().get();
+}
+
+absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
+  CacheNamespace& in = Open(*SpecOf(mark.tenant));
+  MarkedEntry marked;
+  marked.host_tokens = blocks_.MatchedTokens(in.id, mark.ids);
+  if (StoreOn()) marked.disk_tokens = in.disk.MatchedTokens(mark.ids);
+  const auto all = static_cast<int32_t>(mark.ids.size());
+  if (const int32_t most = std::max(marked.host_tokens, marked.disk_tokens); most < all) {
+    return absl::NotFoundError(
+        absl::StrCat("ids: the cache holds ", most, " of ", all, " tokens of this entry"));
+  }
+  if (mark.pinned) {
+    RETURN_IF_ERROR(blocks_.SetPinned(in.id, mark.ids, *mark.pinned).status());
+    if (StoreOn()) in.disk.SetPinned(mark.ids, *mark.pinned);
+  }
+  if (mark.ttl) {
+    const absl::Time at = parts_.clock->Now() + *mark.ttl;
+    blocks_.SetExpiry(in.id, mark.ids, at);
+    if (StoreOn()) in.disk.SetExpiry(mark.ids, at);
+  }
+  SaveUsage();  // the store keeps the marks in its records
+  return marked;
+}
+
+// What is reused from memory counts as used on disk too: it would be loaded next time.
+void EngineImpl::TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens) {
+  size_t used = 0;
+  while (used < disk.segments.size() && disk.segments[used].start_position < tokens) ++used;
+  in.disk.Touch(absl::MakeConstSpan(disk.segments).subspan(0, used),
+                absl::ToUnixMillis(parts_.clock->Now()));
+}
+
+void EngineImpl::DropExpired() {
+  const absl::Time now = parts_.clock->Now();
+  blocks_.DropExpired(now);
+  if (!StoreOn()) return;
+  ForEachNamespace([&](CacheNamespace& in) {
+    const int64_t before = in.disk.payload_bytes();
+    std::vector<SegmentKey> keys = in.disk.DropExpired(now);
+    DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
+  });
+}
+
+}  // namespace reprise

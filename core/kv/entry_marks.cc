@@ -1,0 +1,61 @@
+#include "core/kv/entry_marks.h"
+
+namespace reprise {
+
+std::optional<PrefixIndex::NodeId> EntryMarks::LastPinned(
+    const std::vector<PrefixIndex::Hit>& hits) const {
+  for (auto hit = hits.rbegin(); hit != hits.rend(); ++hit) {
+    if (IsPinned(hit->node)) return hit->node;
+  }
+  return std::nullopt;
+}
+
+int EntryMarks::SetExpiry(NodeId node, absl::Time at) {
+  int count = 0;
+  do {
+    SetExpiryOfOne(node, at);
+    ++count;
+    node = index_->parent(node);
+  } while (node != PrefixIndex::kRoot && index_->num_children(node) == 1 && !IsPinned(node));
+  return count;
+}
+
+void EntryMarks::SetExpiryOfOne(NodeId node, absl::Time at) {
+  const auto known = expiries_.find(node);
+  if (known != expiries_.end()) {
+    by_expiry_.erase({known->second, node});
+    expiries_.erase(known);
+  }
+  if (at == absl::InfiniteFuture()) return;
+  expiries_[node] = at;
+  by_expiry_.emplace(at, node);
+}
+
+absl::Time EntryMarks::ExpiryOf(NodeId node) const {
+  const auto known = expiries_.find(node);
+  return known == expiries_.end() ? absl::InfiniteFuture() : known->second;
+}
+
+std::vector<PrefixIndex::NodeId> EntryMarks::ExpiredLeaves(
+    absl::Time now, absl::FunctionRef<bool(NodeId)> keep) const {
+  std::vector<NodeId> expired;
+  for (const auto& [at, node] : by_expiry_) {
+    if (at > now) break;
+    if (index_->IsLeaf(node) && !IsPinned(node) && !keep(node)) expired.push_back(node);
+  }
+  return expired;
+}
+
+void EntryMarks::Forget(NodeId node) {
+  pinned_.erase(node);
+  SetExpiryOfOne(node, absl::InfiniteFuture());
+}
+
+void EntryMarks::Inherit(NodeId from, NodeId to) {
+  if (pinned_.contains(from)) pinned_.insert(to);
+  const absl::Time at = ExpiryOf(from);
+  Forget(from);
+  if (at != absl::InfiniteFuture()) SetExpiryOfOne(to, at);
+}
+
+}  // namespace reprise

@@ -1,0 +1,60 @@
+// EntryMarks: what an operator asked of cached entries, by the nodes of a prefix
+// index: pins, which keep a node and all before it, and expiries.
+//
+// A pin is one mark on the entry's last node: leaves go first, so what comes
+// before it stays too. An expiry is set on the nodes that only this entry
+// reaches; a node that has expired goes as soon as nothing hangs below it.
+//
+// Threading  not thread-safe; who owns the index owns its marks.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
+#include "absl/time/time.h"
+#include "core/kv/prefix_index.h"
+
+namespace reprise {
+
+class EntryMarks {
+ public:
+  using NodeId = PrefixIndex::NodeId;
+
+  explicit EntryMarks(const PrefixIndex* index) : index_(index) {}
+
+  // False: it was pinned already, or it was not.
+  bool Pin(NodeId node) { return pinned_.insert(node).second; }
+  bool Unpin(NodeId node) { return pinned_.erase(node) > 0; }
+  bool IsPinned(NodeId node) const { return pinned_.contains(node); }
+  size_t num_pinned() const { return pinned_.size(); }
+
+  // The last pinned one of `hits`, if any.
+  std::optional<NodeId> LastPinned(const std::vector<PrefixIndex::Hit>& hits) const;
+
+  // When `node`, and what comes before it and nothing else hangs from, expires;
+  // absl::InfiniteFuture() takes their expiries back. How many nodes that are.
+  int SetExpiry(NodeId node, absl::Time at);
+  void SetExpiryOfOne(NodeId node, absl::Time at);
+  absl::Time ExpiryOf(NodeId node) const;
+
+  // Leaves that are neither pinned nor to be kept for another moment by `keep`, and that
+  // expired by `now`. Removing them may bring forth more.
+  std::vector<NodeId> ExpiredLeaves(absl::Time now, absl::FunctionRef<bool(NodeId)> keep) const;
+
+  // A node that was removed has no marks; one that took its place inherits them.
+  void Forget(NodeId node);
+  void Inherit(NodeId from, NodeId to);
+
+ private:
+  const PrefixIndex* index_;
+  absl::flat_hash_set<NodeId> pinned_;
+  absl::flat_hash_map<NodeId, absl::Time> expiries_;
+  std::set<std::pair<absl::Time, NodeId>> by_expiry_;
+};
+
+}  // namespace reprise

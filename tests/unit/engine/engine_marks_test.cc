@@ -1,0 +1,110 @@
+// Pins and expiries of cached entries, in both tiers.
+#include <gtest/gtest.h>
+
+#include "tests/unit/engine/engine_harness.h"
+
+namespace reprise {
+namespace {
+
+HarnessOptions SmallPool() {
+  HarnessOptions options;
+  options.num_blocks = 16;
+  options.with_similarity = false;
+  options.engine.eviction.policy = EvictionPolicy::kLru;
+  options.engine.max_disk_bytes = 2048;  // two segments' payload of the scripted runner is 512
+  return options;
+}
+
+EntryMark MarkOf(const std::string& text) {
+  EntryMark mark;
+  mark.ids.assign(text.begin(), text.end());
+  return mark;
+}
+
+class EngineMarksTest : public testing::Test {
+ protected:
+  void Pin(const std::string& text, bool pinned) {
+    EntryMark mark = MarkOf(text);
+    mark.pinned = pinned;
+    const auto marked = engine_.engine().MarkEntry(mark);
+    ASSERT_TRUE(marked.ok()) << marked.status();
+  }
+  // Of `text`, by a request that caches nothing.
+  Reuse ReusedNow(const std::string& text) {
+    return engine_.Run(TextRequest(text, 0, CachePolicy::kReadOnly)).result.reuse;
+  }
+  void Churn() {
+    for (uint32_t seed = 50; seed < 60; ++seed) {
+      engine_.Run(TextRequest(Letters(seed, 128), 0));
+      engine_.Settle();
+    }
+  }
+
+  EngineHarness engine_{SmallPool()};
+  const std::string kept_ = Letters(1, 64), other_ = Letters(2, 64);
+};
+
+TEST_F(EngineMarksTest, PinnedEntriesOutliveTheChurnInMemoryAndOnDisk) {
+  engine_.Run(TextRequest(kept_, 0));
+  engine_.Run(TextRequest(other_, 0));
+  engine_.Settle();
+  Pin(kept_, true);
+  Churn();
+  EXPECT_EQ(ReusedNow(other_).host_tokens, 0);
+  EXPECT_EQ(ReusedNow(kept_).host_tokens, 63);
+  engine_.Restart();
+  Churn();  // the pin in the store is known again
+  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
+  Pin(kept_, false);
+  Churn();
+  engine_.Restart();
+  EXPECT_LT(ReusedNow(kept_).disk_tokens, 8) << "letters that another prompt shares";
+}
+
+TEST_F(EngineMarksTest, ExpiredEntriesAreInNoTier) {
+  engine_.Run(TextRequest(kept_, 0));
+  engine_.Run(TextRequest(other_, 0));
+  engine_.Settle();
+  EntryMark mark = MarkOf(kept_);
+  mark.ttl = absl::Seconds(10);
+  ASSERT_TRUE(engine_.engine().MarkEntry(mark).ok());
+  EXPECT_EQ(ReusedNow(kept_).host_tokens, 63);
+  engine_.clock().Advance(absl::Seconds(11));
+  engine_.Settle();
+  EXPECT_EQ(ReusedNow(kept_).ideal_tokens, 0);
+  EXPECT_EQ(ReusedNow(other_).host_tokens, 63);
+  engine_.Restart();
+  EXPECT_EQ(ReusedNow(kept_).ideal_tokens, 0);
+}
+
+TEST_F(EngineMarksTest, RefusesWhatItCannotMark) {
+  const auto code = [this](const EntryMark& mark) {
+    return engine_.engine().MarkEntry(mark).status().code();
+  };
+  EXPECT_EQ(code({}), absl::StatusCode::kInvalidArgument);
+  EntryMark mark = MarkOf(kept_);
+  EXPECT_EQ(code(mark), absl::StatusCode::kNotFound);
+  mark.ttl = absl::ZeroDuration();
+  EXPECT_EQ(code(mark), absl::StatusCode::kInvalidArgument);
+  const std::string large = Letters(3, 160);
+  engine_.Run(TextRequest(large, 0));
+  mark = MarkOf(large);
+  mark.pinned = true;
+  EXPECT_EQ(code(mark), absl::StatusCode::kResourceExhausted) << "10 of 16 blocks";
+}
+
+TEST_F(EngineMarksTest, APinMovesToTheLongerEntryThatTakesItsPlace) {
+  const std::string text = Letters(4, 40);
+  engine_.Run(TextRequest(text, 0));
+  Pin(text, true);
+  engine_.Run(TextRequest(text + Letters(5, 10), 0));
+  Churn();
+  EXPECT_EQ(ReusedNow(text + "#").host_tokens, 40);
+  Pin(text, false);
+  Churn();
+  EXPECT_EQ(ReusedNow(text + "#").host_tokens, 0);
+  EXPECT_EQ(engine_.Settle().host_available_block_count, 16);
+}
+
+}  // namespace
+}  // namespace reprise

@@ -1,0 +1,250 @@
+// Tenants: each finds its own cache and nothing of the others', and none takes more than its quota.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "tests/unit/engine/engine_harness.h"
+
+namespace reprise {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// Prompts of about five blocks that begin with another letter each.
+std::string Prompt(int number) { return Letters(static_cast<uint32_t>(number) + 1, 80); }
+
+GenerateRequest Of(const std::string& tenant, const std::string& text, int32_t output = 4) {
+  GenerateRequest request = TextRequest(text, output);
+  request.tenant = tenant;
+  return request;
+}
+
+Digest IdentityOf(uint8_t number) {
+  Digest identity;
+  identity.fill(number);
+  return identity;
+}
+
+// alice and bob have a cache each, carl and dora share one.
+HarnessOptions Options(const CacheQuota& alice = {}) {
+  HarnessOptions options;
+  options.namespaces = {{"alice", EngineHarness::Identity(), alice, {"alice"}},
+                        {"bob", IdentityOf(8), {}, {"bob"}},
+                        {"pool:cd", IdentityOf(9), {}, {"carl", "dora"}}};
+  return options;
+}
+
+int64_t BlockBytes() { return EngineHarness().engine().GetCacheStats().host_block_bytes; }
+
+NamespaceStats StatsOf(EngineHarness& harness, const std::string& name) {
+  for (const NamespaceStats& in : harness.engine().GetCacheStats().namespaces) {
+    if (in.name == name) return in;
+  }
+  return {};
+}
+
+TEST(EngineNamespaceTest, ATenantReusesItsOwnAndNothingOfOthersInAnyTierOrMode) {
+  EngineHarness harness(Options());
+  harness.Run(Of("alice", Prompt(1)));
+  harness.Run(Of("carl", Prompt(2)));
+  harness.Settle();
+  for (const bool restarted : {false, true}) {
+    if (restarted) harness.Restart();
+    for (const RetrievalMode mode :
+         {RetrievalMode::kPrefix, RetrievalMode::kHybrid, RetrievalMode::kSemantic}) {
+      GenerateRequest request = Of("bob", Prompt(1));
+      request.cache_policy = CachePolicy::kReadOnly;
+      request.retrieval_mode = mode;
+      const Reply reply = harness.Run(request);
+      ASSERT_TRUE(reply.status.ok()) << reply.status;
+      EXPECT_EQ(reply.result.usage.cached_tokens, 0);
+      EXPECT_EQ(reply.result.reuse.ideal_tokens, 0);
+      EXPECT_EQ(reply.result.reuse.miss_reason, mode == RetrievalMode::kSemantic
+                                                    ? MissReason::kNoCandidate
+                                                    : MissReason::kCacheEmpty)
+          << "not even that something is cached";
+      EXPECT_FALSE(reply.result.reuse.candidate.has_value());
+    }
+    ExplainRequest explain{"bob", TextRequest(Prompt(1), 0).prompt, Prompt(1), {}, {}};
+    const auto explanation = harness.engine().Explain(explain);
+    ASSERT_TRUE(explanation.ok());
+    EXPECT_EQ(explanation->host_tokens + explanation->disk_tokens + explanation->ideal_tokens, 0);
+    EXPECT_FALSE(explanation->nearest.has_value());
+    explain.tenant = "alice";
+    EXPECT_EQ(harness.engine().Explain(explain)->disk_tokens, 79);
+    EXPECT_EQ(harness.Run(Of("alice", Prompt(1))).result.usage.cached_tokens, 79);
+    EXPECT_EQ(harness.Run(Of("dora", Prompt(2))).result.usage.cached_tokens, 79) << "one pool";
+    harness.Settle();
+  }
+}
+
+TEST(EngineNamespaceTest, AVectorIndexIsRebuiltFromTheStoreForEachNamespace) {
+  EngineHarness harness(Options());
+  harness.Run(Of("bob", Prompt(1)));
+  harness.Settle();
+  harness.Restart();
+  const auto explanation =
+      harness.engine().Explain({"bob", TextRequest(Prompt(1), 0).prompt, Prompt(1), {}, {}});
+  ASSERT_TRUE(explanation.ok());
+  ASSERT_TRUE(explanation->nearest.has_value());
+  EXPECT_EQ(explanation->nearest->common_tokens, 80);
+}
+
+TEST(EngineNamespaceTest, ATenantWithoutANamespaceIsRefused) {
+  EngineHarness harness(Options());
+  for (const char* tenant : {"", "mallory", "pool:cd"}) {
+    EXPECT_TRUE(absl::IsPermissionDenied(harness.Refusal(Of(tenant, Prompt(1))))) << tenant;
+    EXPECT_TRUE(
+        absl::IsPermissionDenied(harness.engine().Explain({tenant, {1}, "", {}, {}}).status()));
+    EXPECT_TRUE(
+        absl::IsPermissionDenied(harness.engine().MarkEntry({tenant, {1}, true, {}}).status()));
+  }
+}
+
+TEST(EngineNamespaceTest, WhatCanNeverFitTheQuotaIsRefusedByFieldValueAndLimit) {
+  const int64_t block = BlockBytes();
+  EngineHarness harness(Options({.host_bytes = 8 * block}));
+  EXPECT_TRUE(harness.Run(Of("alice", Letters(1, 100), 12)).status.ok()) << "112 tokens and a copy";
+  const absl::Status status = harness.Refusal(Of("alice", Letters(1, 100), 13));
+  EXPECT_TRUE(absl::IsResourceExhausted(status));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr(absl::StrCat("need ", 9 * block)),
+                    HasSubstr(absl::StrCat("at most ", 8 * block)),
+                    HasSubstr("tenants[].max_host_bytes"), HasSubstr("alice")));
+  EXPECT_TRUE(harness.Run(Of("bob", Letters(1, 100), 13)).status.ok());
+}
+
+TEST(EngineNamespaceTest, AHostQuotaHoldsWhileRequestsRunAndSpillsOnNobody) {
+  const int64_t block = BlockBytes();
+  HarnessOptions options = Options({.host_bytes = 16 * block});
+  options.num_blocks = 64;
+  EngineHarness harness(options);
+  harness.Run(Of("bob", Prompt(100)));
+  std::vector<PendingReply> pending;
+  for (int i = 0; i < 24; ++i) pending.push_back(harness.Submit(Of("alice", Prompt(i), 16)));
+  int64_t most = 0;
+  for (PendingReply& each : pending) {
+    while (each.reply.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready) {
+      most = std::max(most, StatsOf(harness, "alice").host_bytes);
+    }
+    EXPECT_TRUE(each.reply.get().status.ok());
+    most = std::max(most, StatsOf(harness, "alice").host_bytes);
+  }
+  EXPECT_LE(most, 16 * block);
+  EXPECT_GT(most, 8 * block) << "the quota is used";
+  EXPECT_EQ(harness.Run(Of("bob", Prompt(100))).result.usage.cached_tokens, 79);
+}
+
+TEST(EngineNamespaceTest, WhoWaitsForItsOwnQuotaHoldsUpNobodyElse) {
+  const int64_t block = BlockBytes();
+  EngineHarness harness(Options({.host_bytes = 8 * block}));
+  harness.gate().Close();
+  PendingReply first = harness.Submit(Of("alice", Letters(1, 80), 16));
+  PendingReply second = harness.Submit(Of("alice", Letters(2, 80), 16));  // no room beside it
+  PendingReply other = harness.Submit(Of("bob", Letters(3, 80), 1));
+  harness.gate().Open();
+  EXPECT_TRUE(other.reply.get().status.ok());
+  EXPECT_TRUE(first.reply.get().status.ok());
+  EXPECT_TRUE(second.reply.get().status.ok());
+  EXPECT_LE(StatsOf(harness, "alice").host_bytes, 8 * block);
+}
+
+TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfAQuotaRefuseWhatWouldWaitForEver) {
+  const int64_t block = BlockBytes();
+  EngineHarness harness(Options({.host_bytes = 10 * block}));
+  harness.Run(Of("alice", Letters(1, 64), 0));
+  ASSERT_TRUE(
+      harness.engine().MarkEntry({"alice", TextRequest(Letters(1, 64), 0).prompt, true, {}}).ok());
+  EXPECT_TRUE(harness.Run(Of("alice", Letters(2, 64), 0)).status.ok());
+  const Reply reply = harness.Run(Of("alice", Letters(2, 100), 8));
+  EXPECT_TRUE(absl::IsResourceExhausted(reply.status)) << reply.status;
+  EXPECT_THAT(std::string(reply.status.message()), HasSubstr("pinned entries leave"));
+}
+
+TEST(EngineNamespaceTest, ADiskQuotaIsNeverExceededAndItsOwnEntriesGiveWay) {
+  const int64_t block = BlockBytes();
+  EngineHarness harness(Options({.disk_bytes = 20 * block}));
+  harness.Run(Of("bob", Prompt(100)));
+  int64_t most = 0;
+  for (int i = 0; i < 12; ++i) {
+    harness.Run(Of("alice", Prompt(i)));
+    const NamespaceStats during = StatsOf(harness, "alice");
+    most = std::max(most, during.disk_bytes + during.pending_bytes);
+    harness.Settle();
+    most = std::max(most, StatsOf(harness, "alice").disk_bytes);
+  }
+  EXPECT_LE(most, 20 * block);
+  EXPECT_GT(most, 12 * block) << "the quota is used";
+  harness.Restart();
+  EXPECT_GT(harness.Run(Of("alice", Prompt(11))).result.reuse.disk_tokens, 0) << "the latest stays";
+  EXPECT_LE(harness.Run(Of("alice", Prompt(0))).result.reuse.disk_tokens, 2) << "by chance";
+  EXPECT_EQ(harness.Run(Of("bob", Prompt(100))).result.reuse.disk_tokens, 79);
+}
+
+TEST(EngineNamespaceTest, ASegmentLargerThanTheQuotaIsNotWrittenAndCounted) {
+  EngineHarness harness(Options({.disk_bytes = BlockBytes()}));
+  EXPECT_TRUE(harness.Run(Of("alice", Prompt(1))).status.ok());
+  harness.Settle();
+  EXPECT_EQ(StatsOf(harness, "alice").disk_bytes, 0);
+  EXPECT_GT(harness.Metric("reprise_namespace_refused_segments_total", "alice"), 0);
+}
+
+TEST(EngineNamespaceTest, OfAFullDiskTheNamespaceThatHoldsMostGivesWay) {
+  HarnessOptions options = Options();
+  options.engine.max_disk_bytes = 40 * BlockBytes();
+  options.engine.eviction.policy = EvictionPolicy::kLru;  // which of its own is not the question
+  EngineHarness harness(options);
+  harness.Run(Of("bob", Prompt(100)));
+  for (int i = 0; i < 16; ++i) {
+    harness.Run(Of("alice", Prompt(i)));
+    harness.Settle();
+    ASSERT_TRUE(harness.engine().Flush().ok()) << "what was evicted is deleted then";
+    const CacheStats stats = harness.engine().GetCacheStats();
+    EXPECT_LE(stats.disk.payload_bytes, options.engine.max_disk_bytes);
+  }
+  harness.Restart();
+  EXPECT_EQ(harness.Run(Of("bob", Prompt(100))).result.reuse.disk_tokens, 79);
+  EXPECT_LE(harness.Run(Of("alice", Prompt(0))).result.reuse.disk_tokens, 2) << "by chance";
+}
+
+TEST(EngineNamespaceTest, NamespacesAreMadeWithTheirFirstRequestOrWhenTheStoreHasThem) {
+  EngineHarness harness(Options());
+  EXPECT_EQ(harness.engine().GetCacheStats().namespaces.size(), 1u) << "the first, always";
+  harness.Run(Of("dora", Prompt(1)));
+  harness.Settle();
+  EXPECT_EQ(harness.engine().GetCacheStats().namespaces.size(), 2u);
+  harness.Restart();
+  EXPECT_EQ(harness.engine().GetCacheStats().namespaces.size(), 2u);
+  EXPECT_GT(StatsOf(harness, "pool:cd").disk_bytes, 0);
+}
+
+TEST(EngineNamespaceTest, TotalsAreTheSumsOverNamespaces) {
+  EngineHarness harness(Options());
+  for (const char* tenant : {"alice", "bob", "carl"}) harness.Run(Of(tenant, Prompt(1)));
+  const CacheStats stats = harness.Settle();
+  NamespaceStats sum;
+  for (const NamespaceStats& in : stats.namespaces) {
+    sum.host_cached_bytes += in.host_cached_bytes;
+    sum.host_cached_tokens += in.host_cached_tokens;
+    sum.disk_bytes += in.disk_bytes;
+    sum.disk_segments += in.disk_segments;
+    sum.prompt_count += in.prompt_count;
+    EXPECT_EQ(harness.Metric("reprise_namespace_bytes",
+                             absl::StrCat("namespace=\"", in.name, "\",tier=\"host\"")),
+              in.host_bytes);
+    EXPECT_EQ(harness.Metric("reprise_namespace_bytes",
+                             absl::StrCat("namespace=\"", in.name, "\",tier=\"disk\"")),
+              in.disk_bytes);
+  }
+  EXPECT_EQ(sum.host_cached_bytes, stats.host_cached_block_count * stats.host_block_bytes);
+  EXPECT_EQ(sum.host_cached_tokens, stats.host_cached_tokens);
+  EXPECT_EQ(sum.disk_bytes, stats.disk.payload_bytes);
+  EXPECT_EQ(sum.disk_segments, stats.disk.segment_count);
+  EXPECT_EQ(sum.prompt_count, 3);
+}
+
+}  // namespace
+}  // namespace reprise
