@@ -185,7 +185,9 @@ std::vector<double> Explain(std::unique_ptr<FaissIndex> index, const std::vector
   const auto engine = Require(Engine::Create(options, std::move(parts)));
   std::vector<double> times;
   for (size_t i = 0; i < queries.size(); ++i) {
-    ExplainRequest request{PromptIds(vectors.size() + i), absl::StrCat(i), std::nullopt, nullptr};
+    ExplainRequest request;
+    request.prompt = PromptIds(vectors.size() + i);
+    request.prompt_text = absl::StrCat(i);
     const absl::Time start = absl::Now();
     const Explanation explanation = Require(engine->Explain(request));
     times.push_back(Milliseconds(start));
