@@ -370,8 +370,8 @@ void EngineImpl::Drain(absl::Duration limit) {
     if (busy && !late) absl::SleepFor(absl::Milliseconds(5));
   }
   const auto flushed = std::make_shared<std::promise<void>>();
-  Post([this, flushed] {
-    while (NumDeferred() > 0) {
+  Post([this, flushed, end] {
+    while (NumDeferred() > 0 && Now() < end) {
       WriteDeferred();
       while (!copies_.empty()) CopyOneSegment();
     }

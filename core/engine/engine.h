@@ -241,7 +241,8 @@ class Engine {
   virtual absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) = 0;
 
   // Refuses new requests, lets running ones finish until `limit` has passed
-  // (then they get kUnavailable), makes all KV durable, saves the vector index.
+  // (then they get kUnavailable), makes all admitted KV durable and, while time is left, first
+  // uses too; saves the vector index.
   virtual void Drain(absl::Duration limit) = 0;
 
   // Blocks until all write-behind and embedding work has finished or `limit` has passed.

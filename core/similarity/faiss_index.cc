@@ -232,6 +232,9 @@ void FaissIndexImpl::Build() {
     const std::lock_guard lock(mutex_);
     building_ = true;
     changed_.clear();
+  }
+  {
+    const std::shared_lock lock(mutex_);  // searches go on
     const VectorTable& table = graphed_.table;
     fresh.table.Reserve(table.live());
     for (int64_t slot = 0; slot < table.slots(); ++slot) {
