@@ -2,6 +2,7 @@
 #include <iterator>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "client/commands.h"
 
 namespace reprise::client {
@@ -21,6 +22,23 @@ CLI::Option* AddFile(CLI::App& app, const std::string& name, std::string& text,
       .add_option_function<std::string>(
           name, [&text](const std::string& path) { text = ReadAll(path); }, help)
       ->type_name("FILE");
+}
+
+bool StaysOnThisMachine(const std::string& address) {
+  for (const char* local : {"127.", "localhost:", "[::1]:", "unix:"}) {
+    if (absl::StartsWith(address, local)) return true;
+  }
+  return false;
+}
+
+// Whoever is on the way could read a token that travels without TLS.
+void CheckToken(const ClientOptions& client) {
+  if (client.token.empty() || !client.ca_pem.empty()) return;
+  for (const std::string& address : {client.address, client.admin_address}) {
+    if (StaysOnThisMachine(address)) continue;
+    throw CLI::ValidationError("--token-file", "would send the token to " + address +
+                                                   " without TLS: give --tls-ca as well");
+  }
 }
 
 }  // namespace
@@ -49,6 +67,7 @@ void AddSecurityOptions(CLI::App& app, GlobalOptions& globals) {
          "file that holds the bearer token")
       ->type_name("FILE")
       ->envname("REPRISE_TOKEN_FILE");
+  app.final_callback([&client] { CheckToken(client); });
 }
 
 }  // namespace reprise::client

@@ -15,9 +15,9 @@ namespace {
 
 using config::v1::Role;
 
-// What RFC 6750 allows in a token.
+// What RFC 6750 allows in a token, too long to be guessed.
 bool IsToken(absl::string_view text) {
-  return !text.empty() && text.size() <= kMaxTokenBytes &&
+  return text.size() >= kMinTokenBytes && text.size() <= kMaxTokenBytes &&
          std::all_of(text.begin(), text.end(), [](char c) {
            return absl::ascii_isalnum(c) || absl::StrContains("-._~+/=", absl::string_view(&c, 1));
          });
@@ -76,7 +76,7 @@ absl::StatusOr<Digest> ReadToken(const std::string& field, const std::string& pa
   if (file.bad()) return error("cannot be read");
   text.resize(static_cast<size_t>(file.gcount()));
   absl::StripTrailingAsciiWhitespace(&text);
-  if (text.size() < kMinTokenBytes || !IsToken(text)) {
+  if (!IsToken(text)) {
     return error(absl::StrCat("expected one token of ", kMinTokenBytes, " to ", kMaxTokenBytes,
                               " letters, digits and -._~+/="));
   }

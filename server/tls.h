@@ -3,7 +3,7 @@
 //
 // Rotation   the files are read again at an interval; handshakes after that use the new ones,
 //            connections stay. A certificate without its key, as between the two writes of
-//            a rotation, leaves the old pair in use.
+//            a rotation, fails handshakes until the next reading.
 // Errors     kInvalidArgument naming field and file: it cannot be read, or is not what the
 //            field asks for.
 // Threading  called before the server starts.

@@ -240,13 +240,14 @@ absl::StatusOr<SegmentRecord> ReadRecord(ByteView value, bool with_ids) {
   RETURN_IF_ERROR(ReadInto(reader, record.hit_count));
   RETURN_IF_ERROR(ReadInto(reader, record.cohort));
   RETURN_IF_ERROR(ReadInto(reader, record.cohort_bytes));
+  if (record.payload_bytes < 0 || record.stored_bytes < 0 || record.cohort_bytes < 0) {
+    return absl::DataLossError("negative size");
+  }
+  if (reader.remaining() == 0) return record;  // written before records had marks: it has none
   ASSIGN_OR_RETURN(const uint8_t pinned, reader.Read<uint8_t>());
   if (pinned > 1) return absl::DataLossError("pinned is neither 0 nor 1");
   record.pinned = pinned == 1;
   RETURN_IF_ERROR(ReadInto(reader, record.expires_unix_ms));
-  if (record.payload_bytes < 0 || record.stored_bytes < 0 || record.cohort_bytes < 0) {
-    return absl::DataLossError("negative size");
-  }
   return record;
 }
 

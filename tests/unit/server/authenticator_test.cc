@@ -56,6 +56,7 @@ TEST(AuthenticatorTest, TellsTheTenantByTokenOrCertificate) {
       {"basic", {{"Basic YTpi"}}, kInference, kUnauthenticated, "another scheme"},
       {"empty header", {{""}}, kInference, kUnauthenticated, "another scheme"},
       {"no token", {{"Bearer "}}, kInference, kUnauthenticated, "malformed"},
+      {"too short", {{"Bearer 0123456789abcde"}}, kInference, kUnauthenticated, "malformed"},
       {"no blank", {{"Bearer"}}, kInference, kUnauthenticated, "another scheme"},
       {"two words", {{alice + " x"}}, kInference, kUnauthenticated, "malformed"},
       {"control byte", {{alice + '\0'}}, kInference, kUnauthenticated, "malformed"},

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "core/store/memory_store.h"
 #include "core/store/rocksdb_store.h"
 #include "core/store/segment_codec.h"
@@ -158,6 +160,24 @@ TEST(SegmentCodecTest, RefusesEveryTruncation) {
   for (size_t size = 0; size < value.size(); ++size) {
     EXPECT_FALSE(DecodeRecord(AsBytes(value.substr(0, size))).ok()) << size;
   }
+}
+
+TEST(SegmentCodecTest, ARecordWrittenWithoutMarksHasNone) {
+  SegmentRecord record = MakeWrite(3, 5).record;
+  record.pinned = true;
+  record.expires_unix_ms = 7;
+  constexpr size_t kMarkBytes = sizeof(uint8_t) + sizeof(record.expires_unix_ms);
+  constexpr size_t kChecksumAt = 2 * sizeof(uint32_t);
+  std::string value = EncodeRecord(record);
+  value.resize(value.size() - kMarkBytes);
+  const Checksum128 checksum =
+      Xxh3Checksum({AsBytes(value).subspan(kChecksumAt + sizeof(Checksum128))});
+  std::memcpy(value.data() + kChecksumAt, &checksum, sizeof(checksum));
+  const auto read = DecodeRecord(AsBytes(value));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->key, record.key);
+  EXPECT_FALSE(read->pinned);
+  EXPECT_EQ(read->expires_unix_ms, 0);
 }
 
 }  // namespace
