@@ -78,6 +78,7 @@ void EngineHarness::Start() {
     for (const StepSequence& sequence : batch.sequences) {
       rows += static_cast<int>(sequence.tokens.size() + sequence.draft.size());
     }
+    rows_ += rows;
     largest_step_ = std::max<int>(largest_step_, rows);
     clock_.Advance(options_.step_time + options_.token_time * rows);
   };

@@ -95,6 +95,7 @@ class EngineHarness {
   VectorIndex& vectors() { return *vectors_; }  // the engine's
   Gate& search_gate() { return search_gate_; }  // before each search of it
   int steps() const { return steps_; }
+  int rows() const { return rows_; }                  // of all steps
   int largest_step() const { return largest_step_; }  // rows
   std::vector<std::string> events() const;            // names, in order
   std::vector<StepTrace> traces() const;
@@ -113,7 +114,7 @@ class EngineHarness {
   std::vector<StepTrace> traces_;
   SimulatedClock clock_;
   Gate gate_, search_gate_;
-  std::atomic<int> steps_{0};
+  std::atomic<int> steps_{0}, rows_{0};
   std::atomic<int> largest_step_{0};
   std::atomic<int> embeddings_{0};
   std::atomic<int> embedding_batches_{0};

@@ -8,6 +8,8 @@
 namespace reprise {
 namespace {
 
+constexpr int kTail = 39;  // of the prompt's last segment, its last token not counted
+
 class EngineSplitTest : public testing::Test {
  protected:
   EngineSplitTest() : engine_(Options()) {
@@ -32,24 +34,29 @@ class EngineSplitTest : public testing::Test {
 
   Gate& read_gate() { return engine_.faults().gate(StoreOperation::kReadSegment); }
 
-  // Until the engine has made no step for a while.
-  void AwaitNoMoreSteps() {
-    for (int before = -1; before != engine_.steps();) {
-      before = engine_.steps();
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
+  // Until so many rows are computed in all.
+  void AwaitRows(int rows) {
+    while (engine_.rows() < rows) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  // What is computed when all but memory's part, the prompt's tail and `reads` segments is.
+  int LeftToCompute(int reads) {
+    ExplainRequest request;
+    request.prompt = TextRequest(prompt_, 4).prompt;
+    return 999 - engine_.engine().Explain(request)->host_tokens - kTail - reads * kSegmentTokens;
   }
 
   // Submits the prompt with the first `reads` of its loads let through; returns when all that
   // the others leave is computed.
   PendingReply SubmitHeld(int reads) {
+    const int rows = engine_.rows() + LeftToCompute(reads);
     engine_.gate().Close();  // the reader is first
     read_gate().Close();
     for (int i = 0; i < reads; ++i) read_gate().LetOnePass();
     auto pending = engine_.Submit(TextRequest(prompt_, 4));
     read_gate().AwaitWaiter();
     engine_.gate().Open();
-    AwaitNoMoreSteps();
+    AwaitRows(rows);
     return pending;
   }
 
@@ -74,8 +81,8 @@ TEST_F(EngineSplitTest, WhatIsLoadedAndWhatIsComputedMeet) {
   EXPECT_EQ(reuse.decision, ReuseDecision::kPartial);
   EXPECT_EQ(reuse.reason, ReuseReason::kFasterToSplit);
   // Loaded: the tail of 40 tokens, all but one of them used, and three segments.
-  EXPECT_EQ(reuse.disk_tokens, 39 + 3 * 64);
-  EXPECT_GT(reuse.split_tokens, 9 * 64);
+  EXPECT_EQ(reuse.disk_tokens, kTail + 3 * kSegmentTokens);
+  EXPECT_GT(reuse.split_tokens, 9 * kSegmentTokens);
   EXPECT_EQ(reuse.host_tokens + reuse.split_tokens + reuse.disk_tokens, 999);
   EXPECT_EQ(reply.result.usage.computed_tokens, reuse.split_tokens + 1);
   EXPECT_GT(reply.result.timings.load, absl::ZeroDuration()) << "the last load was waited for";
@@ -84,17 +91,17 @@ TEST_F(EngineSplitTest, WhatIsLoadedAndWhatIsComputedMeet) {
   EXPECT_EQ(t.queue + t.lookup + t.load + t.prefill, t.time_to_first_token);
 }
 
-TEST_F(EngineSplitTest, WhateverTheReaderLoadsInTimeTheReplyIsTheColdOne) {
-  for (int reads = 0; reads < 10; ++reads) {
-    auto pending = SubmitHeld(reads);
-    read_gate().Open();
-    const Reply reply = pending.reply.get();
-    ExpectCold(reply);
-    EXPECT_EQ(reply.result.reuse.disk_tokens, 39 + reads * 64);
-    engine_.Run(TextRequest(other_, 4));
-    engine_.Settle();
-  }
+class EngineSplitReadsTest : public EngineSplitTest, public testing::WithParamInterface<int> {};
+
+TEST_P(EngineSplitReadsTest, WhateverTheReaderLoadsInTimeTheReplyIsTheColdOne) {
+  auto pending = SubmitHeld(GetParam());
+  read_gate().Open();
+  const Reply reply = pending.reply.get();
+  ExpectCold(reply);
+  EXPECT_EQ(reply.result.reuse.disk_tokens, kTail + GetParam() * kSegmentTokens);
 }
+
+INSTANTIATE_TEST_SUITE_P(Reads, EngineSplitReadsTest, testing::Range(0, 10));
 
 TEST_F(EngineSplitTest, AFailedLoadIsComputedAndWhatCameBeforeItStillCounts) {
   auto pending = SubmitHeld(3);
@@ -102,7 +109,7 @@ TEST_F(EngineSplitTest, AFailedLoadIsComputedAndWhatCameBeforeItStillCounts) {
   read_gate().Open();
   const Reply reply = pending.reply.get();
   ExpectCold(reply);
-  EXPECT_EQ(reply.result.reuse.disk_tokens, 39 + 2 * 64);
+  EXPECT_EQ(reply.result.reuse.disk_tokens, kTail + 2 * kSegmentTokens);
   EXPECT_EQ(reply.result.reuse.reason, ReuseReason::kFasterToSplit);
 }
 
