@@ -184,7 +184,9 @@ Arrival ProfileArrival(absl::string_view name) {
 }
 
 absl::StatusOr<std::unique_ptr<SessionSource>> CreateProfile(absl::string_view name,
-                                                             const ProfileOptions& options) {
+                                                             ProfileOptions options) {
+  // Two profiles of one seed have nothing in common.
+  for (const char c : name) options.seed = options.seed * 1099511628211 + static_cast<uint8_t>(c);
   if (options.context_length < kLeastWindow || options.vocabulary_size < 1) {
     return absl::InvalidArgumentError(absl::StrCat("--profile: the model's window is ",
                                                    options.context_length,

@@ -39,6 +39,6 @@ Arrival ProfileArrival(absl::string_view name);
 
 // kInvalidArgument: no such profile, or a window of fewer than 64 tokens.
 absl::StatusOr<std::unique_ptr<SessionSource>> CreateProfile(absl::string_view name,
-                                                             const ProfileOptions& options);
+                                                             ProfileOptions options);
 
 }  // namespace reprise::client::load

@@ -206,17 +206,18 @@ class ConversationSource final : public TraceSource {
   size_t at_ = 0;
 };
 
-// A list of conversations: its first character that is no space is "[", and what follows is no
-// line of its own.
-bool IsOneDocument(absl::string_view text) {
+// A list of conversations over several lines, the first of which is no value of its own.
+std::optional<JsonValue> ParseDocument(absl::string_view text) {
   Lines lines(text);
   absl::string_view line;
   while (lines.Next(line)) {
     line = absl::StripAsciiWhitespace(line);
     if (line.empty()) continue;
-    return line.front() == '[' && !JsonValue::Parse(line).ok();
+    if (line.front() != '[' || JsonValue::Parse(line).ok()) return std::nullopt;
+    auto document = JsonValue::Parse(text);
+    return document.ok() ? std::optional(*std::move(document)) : std::nullopt;
   }
-  return false;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -239,12 +240,8 @@ absl::StatusOr<std::unique_ptr<TraceSource>> ParseConversations(absl::string_vie
     }
     return absl::OkStatus();
   };
-  if (IsOneDocument(text)) {
-    auto list = JsonValue::Parse(text);
-    if (!list.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(options.name, ": ", list.status().message()));
-    }
-    RETURN_IF_ERROR(add_list(*list));
+  if (const auto document = ParseDocument(text)) {
+    RETURN_IF_ERROR(add_list(*document));
     return std::make_unique<ConversationSource>(std::move(sessions), std::move(facts));
   }
   Lines lines(text);
