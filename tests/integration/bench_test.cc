@@ -162,7 +162,8 @@ TEST(BenchTest, ARefusedTurnEndsItsSessionAndIsNamed) {
   options.request_limit = 20;
   auto source = CreateProfile("cold", {.context_length = 4 * kWindow,
                                        .vocabulary_size = kVocabulary,
-                                       .length_scale = 8}).value();
+                                       .length_scale = 8})
+                    .value();
   const Load run = Drive(options, *source);
   EXPECT_GT(run.summary.Total("failed_count"), 0);
   EXPECT_EQ(run.summary.codes.count("INVALID_ARGUMENT"), 1u);
@@ -180,8 +181,6 @@ TEST(BenchTest, StopsAtOnceWhenAsked) {
   std::thread stopper([&] {
     while (recorder.Live(0).sent < 10) absl::SleepFor(absl::Milliseconds(1));
     stop = true;
-    server.AwaitEnded(10, "CANCELLED");
-    server.gate().Open();
   });
   const auto source = Profile("cold");
   const RunOutcome outcome = driver.Run(*source, stop);

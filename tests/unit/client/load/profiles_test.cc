@@ -52,15 +52,15 @@ size_t CommonTokens(const std::vector<int32_t>& a, const std::vector<int32_t>& b
 TEST(ProfilesTest, EveryPromptFitsEveryWindow) {
   for (const std::string& name : ProfileNames()) {
     for (const int32_t window : {64, 1024, 8192}) {
-      for (const Session& session : Take(name, 12, {.context_length = window})) {
+      for (const Session& session : Take(name, window > 1024 ? 2 : 6, {.context_length = window})) {
         const auto specs = Play(session, window);
         EXPECT_FALSE(specs.empty()) << name << " " << window;
         for (const auto& spec : specs) {
           const int tokens = spec.prompt().token_ids().ids_size();
           EXPECT_LE(tokens + spec.max_output_tokens(), window) << name;
-          for (const int32_t id : spec.prompt().token_ids().ids()) {
-            ASSERT_THAT(id, AllOf(Ge(0), Le(kVocabulary - 1)));
-          }
+          const auto& ids = spec.prompt().token_ids().ids();
+          EXPECT_TRUE(std::all_of(ids.begin(), ids.end(),
+                                  [](int32_t id) { return id >= 0 && id < kVocabulary; }));
         }
       }
     }
@@ -84,8 +84,10 @@ TEST(ProfilesTest, TheSeedDecidesAndProfilesShareNothing) {
     EXPECT_EQ(content(a), content(b)) << name;
     EXPECT_NE(content(a), content(c)) << name;
     if (a[0].form == PromptForm::kTokens) {
-      EXPECT_TRUE(first.insert(std::vector<int32_t>(a[0].turns[0].ids.begin(),
-                                                    a[0].turns[0].ids.begin() + 8)).second);
+      EXPECT_TRUE(first
+                      .insert(std::vector<int32_t>(a[0].turns[0].ids.begin(),
+                                                   a[0].turns[0].ids.begin() + 8))
+                      .second);
     }
   }
 }
@@ -207,12 +209,14 @@ TEST(ProfilesTest, AdversarialHasEachOfItsCases) {
 }
 
 TEST(ProfilesTest, RefusesUnknownNamesAndTinyWindows) {
-  EXPECT_THAT(std::string(CreateProfile("talk", {.context_length = 2048, .vocabulary_size = 9})
-                              .status().message()),
-              HasSubstr("\"talk\", expected one of chat, api"));
-  EXPECT_THAT(std::string(CreateProfile("chat", {.context_length = 63, .vocabulary_size = 9})
-                              .status().message()),
-              HasSubstr("63 tokens, profiles need 64"));
+  EXPECT_THAT(
+      std::string(
+          CreateProfile("talk", {.context_length = 2048, .vocabulary_size = 9}).status().message()),
+      HasSubstr("\"talk\", expected one of chat, api"));
+  EXPECT_THAT(
+      std::string(
+          CreateProfile("chat", {.context_length = 63, .vocabulary_size = 9}).status().message()),
+      HasSubstr("63 tokens, profiles need 64"));
 }
 
 }  // namespace

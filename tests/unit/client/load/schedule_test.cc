@@ -45,19 +45,21 @@ TEST(ScheduleTest, GapsHaveTheMeanOfTheRateAndTheAskedVariation) {
                         Case{{.arrival = Arrival::kGamma, .rate = 5, .cv = 0.5}, 0.5, 0.03},
                         Case{{.arrival = Arrival::kGamma, .rate = 5, .cv = 3}, 3, 0.2}}) {
     const Moments moments = GapMoments(Arrivals(c.options));
-    EXPECT_NEAR(moments.mean, 0.2, 0.2 * std::max(0.03, c.cv / 40)) << ArrivalName(c.options.arrival);
+    EXPECT_NEAR(moments.mean, 0.2, 0.2 * std::max(0.03, c.cv / 40))
+        << ArrivalName(c.options.arrival);
     EXPECT_NEAR(moments.cv, c.cv, c.tolerance) << ArrivalName(c.options.arrival);
   }
 }
 
 TEST(ScheduleTest, ARampGoesFromOneRateToTheOtherAndStays) {
-  for (const auto& [from, to] : {std::pair{10.0, 100.0}, std::pair{100.0, 10.0}, std::pair{50.0, 50.0}}) {
-    const auto times = Arrivals({.arrival = Arrival::kRamp, .rate = from, .end_rate = to,
-                                 .ramp_seconds = 200});
+  for (const auto& [from, to] :
+       {std::pair{10.0, 100.0}, std::pair{100.0, 10.0}, std::pair{50.0, 50.0}}) {
+    const auto times =
+        Arrivals({.arrival = Arrival::kRamp, .rate = from, .end_rate = to, .ramp_seconds = 200});
     const auto within = [&times = times](double begin, double end) {
-      return static_cast<double>(std::count_if(times.begin(), times.end(), [&](double t) {
-               return t >= begin && t < end;
-             })) / (end - begin);
+      return static_cast<double>(std::count_if(times.begin(), times.end(),
+                                               [&](double t) { return t >= begin && t < end; })) /
+             (end - begin);
     };
     EXPECT_NEAR(within(0, 20), from + (to - from) * 0.05, 3 * std::sqrt(from / 20) + 1);
     EXPECT_NEAR(within(90, 110), (from + to) / 2, 3 * std::sqrt((from + to) / 40) + 1);

@@ -78,8 +78,8 @@ TEST(TraceReaderTest, BurstGptRequestsOfOneSessionBeginAlike) {
 TEST(TraceReaderTest, LengthsAreScaled) {
   TraceOptions options = Options("azure");
   options.length_scale = 0.125;
-  auto source = ParseTrace(
-      "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,4000,80\n", options);
+  auto source =
+      ParseTrace("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,4000,80\n", options);
   ASSERT_TRUE(source.ok()) << source.status();
   const auto sessions = All(**source);
   EXPECT_EQ(sessions[0].turns[0].ids.size(), 500u);
@@ -108,11 +108,13 @@ TEST(TraceReaderTest, ShareGptTurnsEndWhereSomebodyAnswers) {
 TEST(TraceReaderTest, MessagesComeInTheFormsThatPeopleKeepThemIn) {
   const char* const line = R"([{"role": "user", "content": "hi"}])";
   for (const std::string& text :
-       {absl::StrCat(R"({"messages": )", line, "}"), absl::StrCat(R"({"conversation": )", line, "}"),
+       {absl::StrCat(R"({"messages": )", line, "}"),
+        absl::StrCat(R"({"conversation": )", line, "}"),
         absl::StrCat(R"({"custom_id": "1", "body": {"messages": )", line, R"(, "max_tokens": 9}})"),
         std::string(line), absl::StrCat("[{\"messages\":", line, "}]"),
         absl::StrCat("[\n", line, "\n]"),
-        std::string(R"({"messages": [{"role": "User", "content": [{"type": "text", "text": "hi"}]}]})")}) {
+        std::string(
+            R"({"messages": [{"role": "User", "content": [{"type": "text", "text": "hi"}]}]})")}) {
     auto source = ParseTrace(text, Options("messages"));
     ASSERT_TRUE(source.ok()) << source.status() << text;
     const auto sessions = All(**source);
@@ -120,7 +122,8 @@ TEST(TraceReaderTest, MessagesComeInTheFormsThatPeopleKeepThemIn) {
     EXPECT_EQ(sessions[0].turns[0].messages[0].content, "hi") << text;
   }
   auto timed = ParseTrace(R"({"timestamp": 9.5, "messages": [{"role": "user", "content": "b"}]}
-{"timestamp": 8, "messages": [{"role": "user", "content": "a"}]})", Options("messages"));
+{"timestamp": 8, "messages": [{"role": "user", "content": "a"}]})",
+                          Options("messages"));
   ASSERT_TRUE(timed.ok()) << timed.status();
   const auto sessions = All(**timed);
   EXPECT_EQ(sessions[0].turns[0].messages[0].content, "a");
@@ -132,8 +135,8 @@ TEST(TraceReaderTest, LongMessagesAreCutAtACharacter) {
   options.context_length = 64;
   std::string text;
   for (int i = 0; i < 400; ++i) text += "\xC3\xA9";
-  auto source = ParseTrace(
-      absl::StrCat(R"([{"role": "user", "content": ")", text, "\"}]"), options);
+  auto source =
+      ParseTrace(absl::StrCat(R"([{"role": "user", "content": ")", text, "\"}]"), options);
   ASSERT_TRUE(source.ok()) << source.status();
   const auto sessions = All(**source);
   EXPECT_EQ((*source)->facts().clipped, 1);
@@ -171,10 +174,14 @@ INSTANTIATE_TEST_SUITE_P(
     All, MalformedTraceTest,
     ::testing::Values(
         BadCase{"mooncake", MOONCAKE "{\"timestamp\":1,", "t:2: "},
-        BadCase{"mooncake", MOONCAKE "{\"timestamp\":1,\"input_length\":-3,\"output_length\":1,"
-                                     "\"hash_ids\":[]}", "t:2: input_length: -3"},
-        BadCase{"mooncake", MOONCAKE "{\"timestamp\":1,\"input_length\":1e30,\"output_length\":1,"
-                                     "\"hash_ids\":[]}", "t:2: "},
+        BadCase{"mooncake",
+                MOONCAKE "{\"timestamp\":1,\"input_length\":-3,\"output_length\":1,"
+                         "\"hash_ids\":[]}",
+                "t:2: input_length: -3"},
+        BadCase{"mooncake",
+                MOONCAKE "{\"timestamp\":1,\"input_length\":1e30,\"output_length\":1,"
+                         "\"hash_ids\":[]}",
+                "t:2: "},
         BadCase{"mooncake", MOONCAKE "\n[1]\n", "t:3: "},
         BadCase{"azure", AZURE "yesterday,1,1\n", "t:3: TIMESTAMP: \"yesterday\""},
         BadCase{"azure", AZURE "2023-11-16 18:15:47,1\n", "t:3: 2 fields, the header has 3"},
@@ -182,14 +189,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"burstgpt", BURST "nan,1,1\n", "t:3: Timestamp"},
         BadCase{"burstgpt", BURST "1,1.5,1\n", "t:3: prompt tokens: \"1.5\""},
         BadCase{"burstgpt", BURST "1,99999999999,1\n", "t:3: prompt tokens: 99999999999"},
-        BadCase{"sharegpt", "[{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\"}]},\n"
-                            "{\"conversations\":[{\"from\":\"human\"}]}]", "t:2: "},
-        BadCase{"messages", MESSAGES "[{\"role\":\"tool\",\"content\":\"x\"}]", "t:2: role \"tool\""},
+        BadCase{"sharegpt",
+                "[{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\"}]},\n"
+                "{\"conversations\":[{\"from\":\"human\"}]}]",
+                "t:2: "},
+        BadCase{"messages", MESSAGES "[{\"role\":\"tool\",\"content\":\"x\"}]",
+                "t:2: role \"tool\""},
         BadCase{"messages", MESSAGES "[{\"role\":\"user\",\"content\":7}]", "t:2: "},
         BadCase{"messages", MESSAGES "[{\"role\":\"system\",\"content\":\"x\"}]",
                 "t:2: nobody asks anything"},
-        BadCase{"messages", MESSAGES "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
-                                     "\"max_tokens\":0}", "t:2: max_tokens: 0"},
+        BadCase{"messages",
+                MESSAGES "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
+                         "\"max_tokens\":0}",
+                "t:2: max_tokens: 0"},
         BadCase{"messages", MESSAGES "no json", "t:2: "}));
 
 TEST(TraceReaderTest, RefusesWhatHoldsNothing) {
