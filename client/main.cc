@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_join.h"
 #include "client/commands.h"
-#include "client/load/bench_command.h"
+#include "client/report/report_commands.h"
 
 int main(int argc, char** argv) {
   namespace client = reprise::client;
@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
   client::AddStatsCommand(app, globals, chosen);
   client::AddCacheCommands(app, globals, chosen);
   client::AddDemoCommand(app, globals, chosen);
-  client::load::AddBenchCommand(app, globals, chosen);
+  client::AddLoadTestCommands(app, globals, chosen);
   client::AddVerifyCommand(app, chosen);
   try {
     app.parse(argc, argv);
