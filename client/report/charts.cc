@@ -14,8 +14,7 @@
 namespace reprise::client {
 namespace {
 
-constexpr size_t kBins = 48;
-constexpr size_t kStepsPerBin = 5;
+constexpr size_t kSteps = 240;  // of the share below; a bin is some of them
 
 // Past these a drawing library's arithmetic is not to be trusted.
 constexpr double kLeast = 1e-6, kGreatest = 1e12;
@@ -49,7 +48,7 @@ std::vector<double> LogEdges(double least, double greatest) {
   double low = std::log10(least), high = std::log10(greatest);
   const double margin = std::max(0.02 * (high - low), 0.15 - (high - low) / 2);
   if (margin > 0) low -= margin, high += margin;
-  std::vector<double> edges(kBins * kStepsPerBin + 1);
+  std::vector<double> edges(kSteps + 1);
   for (size_t i = 0; i < edges.size(); ++i) {
     edges[i] = std::pow(
         10, low + (high - low) * static_cast<double>(i) / static_cast<double>(edges.size() - 1));
@@ -69,12 +68,15 @@ std::vector<double> SharesBelow(absl::Span<const double> ascending,
   return shares;
 }
 
-// Of each bin, at every one of its edges, for a curve of steps.
-std::vector<double> SharesInBins(absl::Span<const double> below) {
+// Fewer and wider bins where there are few values: at least 12, at most 48.
+size_t StepsPerBin(size_t values) { return values >= 400 ? 5 : values >= 100 ? 10 : 20; }
+
+// Of each bin of `steps`, at every one of its edges, for a curve of steps.
+std::vector<double> SharesInBins(absl::Span<const double> below, size_t steps) {
   std::vector<double> shares(below.size());
   for (size_t i = 0; i + 1 < below.size(); ++i) {
-    const size_t begin = i / kStepsPerBin * kStepsPerBin;
-    shares[i] = below[begin + kStepsPerBin] - below[begin];
+    const size_t begin = i / steps * steps;
+    shares[i] = below[begin + steps] - below[begin];
   }
   shares.back() = 0;
   return shares;
@@ -111,8 +113,10 @@ std::string DistributionChart(const Labels& labels, std::vector<Sample> samples)
   std::erase_if(samples, [](const Sample& sample) { return sample.values.empty(); });
   if (samples.empty()) return "";
   double least = std::numeric_limits<double>::infinity(), greatest = 0;
+  size_t fewest = samples.front().values.size();
   for (Sample& sample : samples) {
     Prepare(sample.values);
+    fewest = std::min(fewest, sample.values.size());
     least = std::min(least, sample.values.front());
     greatest = std::max(greatest, sample.values.back());
   }
@@ -122,7 +126,7 @@ std::string DistributionChart(const Labels& labels, std::vector<Sample> samples)
     const std::vector<double> below = SharesBelow(sample.values, edges);
     series.push_back(absl::StrCat(SeriesHead(sample.name, sample.style),
                                   ",\"p50\":", Number(load::Quantile(sample.values, 0.5)),
-                                  ",\"hist\":", Numbers(SharesInBins(below)),
+                                  ",\"hist\":", Numbers(SharesInBins(below, StepsPerBin(fewest))),
                                   ",\"ecdf\":", Numbers(below), "}"));
   }
   return absl::StrCat(Head("distribution", labels), ",\"x\":", Numbers(edges), ",\"series\":[",

@@ -150,8 +150,8 @@ function scatter(element, chart) {
         label: series.name, value: (u, value) => withUnit(value, chart.unit),
         ...(series.line ?
           {...look(series.style), width: 2, spanGaps: true, points: {show: false}} :
-          {stroke: css(series.style), fill: fillOf(series.style, 0.45), width: 0, ...shape,
-            ...(series.style === "cold" ? {paths: () => null, points: {show: true, size: 5, width: 0, fill: fillOf(series.style, 0.55)}} :
+          {stroke: css(series.style), fill: fillOf(series.style, 0.6), width: 0, ...shape,
+            ...(series.style === "cold" ? {paths: () => null, points: {show: true, size: 5, width: 0, fill: fillOf(series.style, 0.6)}} :
               {points: {show: false}})}),
       };
     })),

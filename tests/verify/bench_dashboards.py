@@ -9,7 +9,7 @@ import time
 import tiny_model
 from prometheus_process import RULES, Prometheus
 from report import QUICK, check, run, show
-from server_process import ROOT, Server
+from server_process import BIN, ROOT, Server
 
 ORACLE_PYTHON = os.path.join(ROOT, ".venv-oracle", "bin", "python")
 DASHBOARD = os.path.join(ROOT, "deploy", "grafana", "dashboards", "reprise.json")
@@ -48,7 +48,11 @@ def fill(queries):
 
 
 def drive(server):
-    """Mixed requests, some refused, cancelled, late and unreadable; returns the calls by outcome."""
+    """A load test, then mixed requests, some refused, cancelled, late and unreadable; returns the calls by outcome."""
+    code, output, _ = run([os.path.join(BIN, "reprise"), "--address", server.address, "bench", "--profile", "chat", "--rate", "20",
+                           "--duration", "5", "--no-progress"])
+    if code != 0:
+        raise RuntimeError(output[-2000:])
     script = os.path.join(ROOT, "tests", "verify", "mixed_requests.py")
     code, output, _ = run([ORACLE_PYTHON, script, server.address, server.admin_address, str(REQUESTS), str(THREADS)])
     if code != 0:
@@ -123,6 +127,10 @@ def line_6_dashboards():
                 titles = {title for title, _ in panels}
                 check("panels of the dashboard without an empty query", f"{len(panels) - len(empty)} of {len(panels)} queries, "
                       f"{len(titles)} panels", "all, >= 60 queries", not empty and len(panels) >= 60)
+                planted = [("planted", 'rate(reprise_no_such_total{job="reprise"}[15s])'), ("planted", "sum(1 +"),
+                           ("planted", "vector(0) / 0")]
+                found = len(empty_panels(prometheus, planted, start))
+                check("planted empty and wrong queries that are found", str(found), "3", found == len(planted))
                 for _, query in notes:
                     prometheus.get("query", query=query)
                 check_rules(prometheus)

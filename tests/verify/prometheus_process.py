@@ -52,7 +52,8 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=30) as reply:
                 return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
-            raise RuntimeError(json.load(error).get("error", str(error))) from error
+            # While it starts, what it says is no JSON.
+            raise RuntimeError(f"{error}: {error.read().decode(errors='replace')}") from error
 
     def values(self, query, start, end):
         """The finite values of all series of `query` between two times."""

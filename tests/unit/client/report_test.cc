@@ -143,7 +143,7 @@ TEST(ChartsTest, BinsOfADistributionHoldAllOfIt) {
   ASSERT_TRUE(chart.ok()) << chart.status();
   const JsonValue series = *chart->Get("series");
   ASSERT_EQ(series.size(), 1u) << "warm has no values";
-  EXPECT_NEAR(SumOf(*series.At(0)->Get("hist"), 5), 1, 1e-4);
+  EXPECT_NEAR(SumOf(*series.At(0)->Get("hist"), 20), 1, 1e-4);
   const JsonValue below = *series.At(0)->Get("ecdf");
   EXPECT_EQ(*below.At(below.size() - 1)->AsDouble(), 1);
   EXPECT_EQ(DistributionChart({}, {{"warm", "warm", {}}}), "");
