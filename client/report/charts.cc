@@ -150,6 +150,7 @@ std::string LinesChart(const Labels& labels, const std::vector<double>& x,
                        const std::vector<Points>& series) {
   if (x.empty()) return "";
   std::vector<std::string> parts;
+  parts.reserve(series.size());
   for (const Points& points : series) {
     parts.push_back(
         absl::StrCat(SeriesHead(points.name, points.style), ",\"y\":", Numbers(points.y), "}"));
@@ -165,6 +166,8 @@ Points MedianLine(const Points& points, size_t bins) {
   std::sort(order.begin(), order.end(),
             [&points](size_t a, size_t b) { return points.x[a] < points.x[b]; });
   bins = std::min(bins, order.size() / 5);
+  line.x.reserve(bins);
+  line.y.reserve(bins);
   for (size_t bin = 0; bin < bins; ++bin) {
     std::vector<double> xs, ys;
     for (size_t i = order.size() * bin / bins; i < order.size() * (bin + 1) / bins; ++i) {

@@ -44,6 +44,7 @@ Figure ColdAndWarm(const LoadRun& run, const char* key, std::vector<Sample> samp
 
 std::vector<double> TimelineValues(const std::vector<JsonValue>& seconds, const char* key) {
   std::vector<double> values;
+  values.reserve(seconds.size());
   for (const JsonValue& second : seconds) values.push_back(NumberIn(second, {key}));
   return values;
 }
