@@ -37,15 +37,6 @@ std::string DetailText(const grpc::Status& status) {
   return text;
 }
 
-absl::Status ToAbsl(const grpc::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
-    return absl::UnimplementedError("this address does not serve the call; is it the right port?");
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat(status.error_message(), DetailText(status)));
-}
-
 using AdminStub = admin::v1::CacheAdminService::Stub;
 
 // One unary call.
@@ -54,16 +45,29 @@ absl::StatusOr<Response> Call(
     Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
     const std::unique_ptr<grpc::ClientContext>& context, const Request& request) {
   Response response;
-  const absl::Status status = ToAbsl((stub.*method)(context.get(), request, &response));
+  const absl::Status status = ToAbslStatus((stub.*method)(context.get(), request, &response));
   if (!status.ok()) return status;
   return response;
 }
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientOptions& options) {
-  if (options.ca_pem.empty()) {
-    return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+}  // namespace
+
+absl::Status ToAbslStatus(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
+    return absl::UnimplementedError("this address does not serve the call; is it the right port?");
   }
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      absl::StrCat(status.error_message(), DetailText(status)));
+}
+
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const ClientOptions& options,
+                                           bool own_connection) {
   grpc::ChannelArguments arguments;
+  if (own_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  if (options.ca_pem.empty()) {
+    return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  }
   if (!options.server_name.empty()) {
     arguments.SetString(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, options.server_name);
   }
@@ -72,19 +76,21 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientO
       arguments);
 }
 
-}  // namespace
+void PrepareContext(const ClientOptions& options, grpc::ClientContext& context) {
+  context.set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
+  if (!options.token.empty()) {
+    context.AddMetadata("authorization", absl::StrCat("Bearer ", options.token));
+  }
+}
 
 Client::Client(const ClientOptions& options)
     : options_(options),
-      generation_(inference::v1::GenerationService::NewStub(Connect(options.address, options))),
-      admin_(admin::v1::CacheAdminService::NewStub(Connect(options.admin_address, options))) {}
+      generation_(inference::v1::GenerationService::NewStub(OpenChannel(options.address, options))),
+      admin_(admin::v1::CacheAdminService::NewStub(OpenChannel(options.admin_address, options))) {}
 
 std::unique_ptr<grpc::ClientContext> Client::NewContext() const {
   auto context = std::make_unique<grpc::ClientContext>();
-  context->set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
-  if (!options_.token.empty()) {
-    context->AddMetadata("authorization", absl::StrCat("Bearer ", options_.token));
-  }
+  PrepareContext(options_, *context);
   return context;
 }
 
@@ -92,7 +98,8 @@ absl::StatusOr<Generation> Client::Generate(const inference::v1::GenerationSpec&
   inference::v1::GenerateRequest request;
   *request.mutable_spec() = spec;
   inference::v1::GenerateResponse response;
-  const absl::Status status = ToAbsl(generation_->Generate(NewContext().get(), request, &response));
+  const absl::Status status =
+      ToAbslStatus(generation_->Generate(NewContext().get(), request, &response));
   if (!status.ok()) return status;
   return response.generation();
 }
@@ -109,7 +116,7 @@ absl::StatusOr<Generation> Client::StreamGenerate(const inference::v1::Generatio
     if (message.has_completed()) completed = message.completed();
     if (message.has_chunk()) on_chunk(message.chunk());
   }
-  const absl::Status status = ToAbsl(stream->Finish());
+  const absl::Status status = ToAbslStatus(stream->Finish());
   if (!status.ok()) return status;
   if (!completed) return absl::DataLossError("the stream ended without its final message");
   return *std::move(completed);
@@ -121,7 +128,7 @@ absl::StatusOr<inference::v1::CountTokensResponse> Client::CountTokens(
   *request.mutable_prompt() = prompt;
   inference::v1::CountTokensResponse response;
   const absl::Status status =
-      ToAbsl(generation_->CountTokens(NewContext().get(), request, &response));
+      ToAbslStatus(generation_->CountTokens(NewContext().get(), request, &response));
   if (!status.ok()) return status;
   return response;
 }
@@ -130,14 +137,15 @@ absl::StatusOr<inference::v1::ExplainPromptResponse> Client::ExplainPrompt(
     const inference::v1::ExplainPromptRequest& request) {
   inference::v1::ExplainPromptResponse response;
   const absl::Status status =
-      ToAbsl(generation_->ExplainPrompt(NewContext().get(), request, &response));
+      ToAbslStatus(generation_->ExplainPrompt(NewContext().get(), request, &response));
   if (!status.ok()) return status;
   return response;
 }
 
 absl::StatusOr<inference::v1::Model> Client::GetModel() {
   inference::v1::GetModelResponse response;
-  const absl::Status status = ToAbsl(generation_->GetModel(NewContext().get(), {}, &response));
+  const absl::Status status =
+      ToAbslStatus(generation_->GetModel(NewContext().get(), {}, &response));
   if (!status.ok()) return status;
   return response.model();
 }
@@ -186,7 +194,7 @@ absl::StatusOr<admin::v1::ExportCacheEntriesResponse> Client::ExportCacheEntries
     on_data(piece.data());
     last = piece;
   }
-  const absl::Status status = ToAbsl(stream->Finish());
+  const absl::Status status = ToAbslStatus(stream->Finish());
   if (!status.ok()) return status;
   if (last.digest().empty()) return absl::DataLossError("the archive ended without its digest");
   last.clear_data();
@@ -205,7 +213,7 @@ absl::StatusOr<admin::v1::ImportCacheEntriesResponse> Client::ImportCacheEntries
     piece.Clear();
   }
   stream->WritesDone();
-  const absl::Status status = ToAbsl(stream->Finish());
+  const absl::Status status = ToAbslStatus(stream->Finish());
   if (!status.ok()) return status;
   return response;
 }

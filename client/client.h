@@ -29,6 +29,16 @@ struct ClientOptions {
   std::string token;        // bearer token; empty: none
 };
 
+// A channel with the options' TLS; with `own_connection` it shares none with another channel.
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const ClientOptions& options,
+                                           bool own_connection = false);
+
+// The bearer token and the deadline, now plus the options' timeout.
+void PrepareContext(const ClientOptions& options, grpc::ClientContext& context);
+
+// Code and message, with the reason and the retry delay of the error details.
+absl::Status ToAbslStatus(const grpc::Status& status);
+
 class Client {
  public:
   using ChunkCallback = std::function<void(const inference::v1::TokenChunk&)>;

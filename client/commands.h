@@ -2,8 +2,8 @@
 // and returns what to run when it was chosen.
 //
 // Exit codes: 0 done; 1 the call failed; 2 the command line is wrong; 3 the
-// server cannot be reached; 4 the demo ran and a check of it failed, or the
-// store that was verified is damaged.
+// server cannot be reached; 4 the demo ran and a check of it failed, the store
+// that was verified is damaged, or a load test missed an SLO.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -24,12 +24,18 @@ struct GlobalOptions {
   ClientOptions client;
   double timeout_seconds = 300;
   bool json = false;
+  std::string version;       // of this program
+  std::string command_line;  // as it was typed
 
   Client Connect() const;
 };
 
 // TLS and credentials of all commands. Secrets come from files, never from the command line.
 void AddSecurityOptions(CLI::App& app, GlobalOptions& globals);
+
+// An option that names a file with a bearer token, which goes to `token`.
+CLI::Option* AddTokenFile(CLI::App& app, const std::string& name, std::string& token,
+                          const std::string& help);
 
 // A command returns its exit code.
 using Command = std::function<int()>;

@@ -74,6 +74,13 @@ class RowReader {
 
 }  // namespace
 
+absl::StatusOr<std::vector<std::string>> ParseCsvRow(absl::string_view line) {
+  RowReader reader(line, "row");
+  ASSIGN_OR_RETURN(Row row, reader.Next());
+  if (!reader.Done()) return reader.Error("goes on after its end");
+  return row;
+}
+
 absl::StatusOr<std::vector<std::string>> ParseCsvColumn(absl::string_view text,
                                                         absl::string_view column,
                                                         absl::string_view name) {

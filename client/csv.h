@@ -13,6 +13,9 @@
 
 namespace reprise::client {
 
+// The fields of one row, a line without its end.
+absl::StatusOr<std::vector<std::string>> ParseCsvRow(absl::string_view line);
+
 // The values of `column` in `text`; `name` is what errors call the source.
 absl::StatusOr<std::vector<std::string>> ParseCsvColumn(absl::string_view text,
                                                         absl::string_view column,

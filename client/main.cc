@@ -1,12 +1,16 @@
 // reprise: the command-line client.
-#include <iostream>
+#include <vector>
 
+#include "absl/strings/str_join.h"
 #include "client/commands.h"
+#include "client/report/report_commands.h"
 
 int main(int argc, char** argv) {
   namespace client = reprise::client;
   CLI::App app("reprise talks to a reprise-server");
   client::GlobalOptions globals;
+  globals.version = REPRISE_VERSION;
+  globals.command_line = absl::StrJoin(std::vector<std::string>(argv, argv + argc), " ");
   app.add_option("--address", globals.client.address, "inference address, host:port")
       ->capture_default_str();
   app.add_option("--admin-address", globals.client.admin_address, "admin address, host:port")
@@ -19,7 +23,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", REPRISE_VERSION);
   app.footer(
       "Exit codes: 0 done, 1 the call failed, 2 wrong command line, 3 server unreachable,\n"
-      "4 the demo ran and one of its checks failed, or the verified store is damaged.");
+      "4 the demo ran and one of its checks failed, the verified store is damaged, or a load\n"
+      "test missed an SLO.");
   app.require_subcommand(1);
   app.fallthrough();
 
@@ -30,6 +35,7 @@ int main(int argc, char** argv) {
   client::AddStatsCommand(app, globals, chosen);
   client::AddCacheCommands(app, globals, chosen);
   client::AddDemoCommand(app, globals, chosen);
+  client::AddLoadTestCommands(app, globals, chosen);
   client::AddVerifyCommand(app, chosen);
   try {
     app.parse(argc, argv);

@@ -43,6 +43,19 @@ void CheckToken(const ClientOptions& client) {
 
 }  // namespace
 
+CLI::Option* AddTokenFile(CLI::App& app, const std::string& name, std::string& token,
+                          const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&token](const std::string& path) {
+            token = ReadAll(path);
+            absl::StripAsciiWhitespace(&token);
+          },
+          help)
+      ->type_name("FILE");
+}
+
 void AddSecurityOptions(CLI::App& app, GlobalOptions& globals) {
   ClientOptions& client = globals.client;
   CLI::Option* ca = AddFile(app, "--tls-ca", client.ca_pem,
@@ -58,14 +71,7 @@ void AddSecurityOptions(CLI::App& app, GlobalOptions& globals) {
   app.add_option("--tls-server-name", client.server_name,
                  "name that the server's certificate must have, instead of the address")
       ->needs(ca);
-  app.add_option_function<std::string>(
-         "--token-file",
-         [&client](const std::string& path) {
-           client.token = ReadAll(path);
-           absl::StripAsciiWhitespace(&client.token);
-         },
-         "file that holds the bearer token")
-      ->type_name("FILE")
+  AddTokenFile(app, "--token-file", client.token, "file that holds the bearer token")
       ->envname("REPRISE_TOKEN_FILE");
   app.final_callback([&client] { CheckToken(client); });
 }

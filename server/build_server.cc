@@ -290,6 +290,7 @@ absl::Status BuiltServer::ListenHttp(const ServerConfig& config) {
   const HttpCallbacks callbacks{[this] {
                                   // Brings the store's gauges up to date.
                                   if (ready_) engine_->GetCacheStats();
+                                  metrics_.SetProcessUsage(ReadProcessUsage());
                                   return metrics_.Serialize();
                                 },
                                 [this] { return ready_.load(); }};

@@ -54,4 +54,7 @@ class JsonValue {
   std::string path_;
 };
 
+// A JSON string literal with its quotes; invalid UTF-8 becomes U+FFFD.
+std::string JsonQuote(absl::string_view text);
+
 }  // namespace reprise

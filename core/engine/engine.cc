@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "core/base/status_macros.h"
 #include "core/engine/engine_impl.h"
+#include "core/engine/store_gauges.h"
 
 namespace reprise {
 namespace {
@@ -290,9 +291,7 @@ CacheStats EngineImpl::GetCacheStats() {
   CacheStats stats = collected->get_future().get();
   if (parts_.store != nullptr) {
     stats.disk = parts_.store->Stats();  // walks the folder: not on the engine thread
-    parts_.metrics->SetStoreGauges({stats.disk_enabled, stats.disk.segment_count,
-                                    stats.disk.payload_bytes, stats.disk.disk_bytes,
-                                    stats.disk.buffer_bytes});
+    parts_.metrics->SetStoreGauges(ToStoreGauges(stats.disk_enabled, stats.disk));
   }
   return stats;
 }

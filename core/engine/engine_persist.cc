@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/engine/engine_impl.h"
+#include "core/engine/store_gauges.h"
 
 namespace reprise {
 namespace {
@@ -330,9 +331,7 @@ void EngineImpl::RetryStore() {
       if (!listing->status.ok()) return StoreFailed(StoreFailure::kList, listing->status);
       store_enabled_ = true;
       store_failures_ = kFailuresToSwitchOff - 1;  // on trial: one more and it is off again
-      const StoreStats& stats = listing->stats;
-      parts_.metrics->SetStoreGauges(
-          {true, stats.segment_count, stats.payload_bytes, stats.disk_bytes, stats.buffer_bytes});
+      parts_.metrics->SetStoreGauges(ToStoreGauges(true, listing->stats));
       int64_t bytes = 0;
       for (const SegmentRecord& record : *records) {
         bytes += record.stored_bytes;

@@ -1,6 +1,7 @@
 #include "core/store/disk_use.h"
 
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <filesystem>
 #include <system_error>
@@ -31,6 +32,12 @@ DiskUse MeasureDiskUse(const std::string& folder) {
     if (absl::EndsWith(path, ".blob")) use.blob_bytes += bytes;
   }
   return use;
+}
+
+int64_t FreeDiskBytes(const std::string& folder) {
+  struct statvfs facts = {};
+  if (statvfs(folder.c_str(), &facts) != 0) return 0;
+  return static_cast<int64_t>(facts.f_bavail * facts.f_frsize);
 }
 
 }  // namespace reprise

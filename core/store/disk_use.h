@@ -14,4 +14,7 @@ struct DiskUse {
 // Files that go while it looks count or do not; a folder that cannot be read is empty.
 DiskUse MeasureDiskUse(const std::string& folder);
 
+// Of the disk that the folder is on, for an unprivileged process; 0 when it cannot be told.
+int64_t FreeDiskBytes(const std::string& folder);
+
 }  // namespace reprise

@@ -100,6 +100,8 @@ struct StoreStats {
   int64_t written_bytes = 0;  // payload bytes made durable since open
   int64_t corrupt_count = 0;  // segments refused by ReadSegment since open
   int64_t buffer_bytes = 0;   // memory that write buffers and the cache of reads take
+  int64_t limit_bytes = 0;    // that disk_bytes is kept below; 0: none
+  int64_t free_bytes = 0;     // of the disk, for an unprivileged process
 };
 
 // What an eviction removed.

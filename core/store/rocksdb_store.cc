@@ -269,6 +269,8 @@ StoreStats RocksDbStore::Stats() const {
     }
   }
   stats.disk_bytes = MeasureDiskUse(options_.path).total_bytes;
+  stats.limit_bytes = options_.max_disk_bytes;
+  stats.free_bytes = FreeDiskBytes(options_.path);
   return stats;
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "core/telemetry/line_sink.h"
 
@@ -67,23 +68,6 @@ std::string FormatLine(bool json, LogLevel level, absl::string_view event,
   return line + "}";
 }
 
-// The length of the character at `at`; 0 when it is no valid UTF-8 (Unicode 15,
-// table 3-7: no surrogates, no overlong forms, nothing past U+10FFFF).
-size_t Utf8Length(absl::string_view text, size_t at) {
-  const auto lead = static_cast<uint8_t>(text[at]);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || at + length > text.size()) return 0;
-  const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  const auto second = static_cast<uint8_t>(text[at + 1]);
-  if (second < low || second > high) return 0;
-  for (size_t i = 2; i < length; ++i) {
-    if ((static_cast<uint8_t>(text[at + i]) & 0xC0) != 0x80) return 0;
-  }
-  return length;
-}
-
 void AddCounts(const RequestSummary& s, LogFields& fields) {
   for (const auto& [name, count] :
        {std::pair<const char*, int64_t>{"prompt_tokens", s.prompt_tokens},
@@ -138,25 +122,6 @@ void AddTimes(const RequestSummary& s, LogFields& fields) {
 }
 
 }  // namespace
-
-std::string JsonQuote(absl::string_view text) {
-  std::string out = "\"";
-  for (size_t at = 0; at < text.size();) {
-    const char c = text[at];
-    const size_t length = Utf8Length(text, at);
-    if (length == 0) {
-      out += "\\ufffd";
-    } else if (c == '"' || c == '\\') {
-      out += {'\\', c};
-    } else if (static_cast<uint8_t>(c) < 0x20 || c == 0x7F) {
-      absl::StrAppendFormat(&out, "\\u%04x", static_cast<int>(c));
-    } else {
-      out.append(text.data() + at, length);
-    }
-    at += std::max<size_t>(length, 1);
-  }
-  return out + "\"";
-}
 
 struct Logger::Impl {
   bool json = true;

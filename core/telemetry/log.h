@@ -56,7 +56,4 @@ class Logger {
   std::unique_ptr<Impl> impl_;
 };
 
-// A JSON string literal with its quotes; invalid UTF-8 becomes U+FFFD.
-std::string JsonQuote(absl::string_view text);
-
 }  // namespace reprise

@@ -6,63 +6,24 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <algorithm>
-#include <iterator>
 #include <vector>
 
 #include "core/telemetry/buckets.h"
+#include "core/telemetry/labels.h"
+#include "core/telemetry/process_metrics.h"
 #include "core/telemetry/tenant_metrics.h"
 
 namespace reprise {
-namespace {
 
 using prometheus::Counter;
 using prometheus::Family;
 using prometheus::Gauge;
 using prometheus::Histogram;
 
-// Label values come from fixed lists, so that a label set cannot grow.
-constexpr const char* kOther = "OTHER";
-constexpr const char* kMethods[] = {"Generate",           "StreamGenerate",     "CountTokens",
-                                    "GetModel",           "ExplainPrompt",      "GetCacheStats",
-                                    "ListCacheEntries",   "WarmCache",          "PinCacheEntry",
-                                    "PurgeCacheEntries",  "ExplainCacheLookup", "SetCacheEntryTtl",
-                                    "ExportCacheEntries", "ImportCacheEntries"};
-constexpr const char* kCodes[] = {
-    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
-    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
-    "DATA_LOSS", "UNAUTHENTICATED"};
-constexpr const char* kFinishReasons[] = {"STOP", "STOP_SEQUENCE", "MAX_TOKENS", "CONTEXT_LENGTH"};
-constexpr const char* kModes[] = {"PREFIX", "SEMANTIC", "HYBRID"};
-constexpr const char* kDecisions[] = {"REUSED", "PARTIAL", "RECOMPUTED", "MISS", "BYPASSED"};
-constexpr const char* kReasons[] = {"NONE",           "FASTER_TO_LOAD",       "FORCED",
-                                    "SLOWER_TO_LOAD", "BELOW_MINIMUM_DEPTH",  "LOAD_FAILED",
-                                    "POLICY_BYPASS",  "FULL_PREFIX_REQUIRED", "COMPUTED_IN_FLIGHT",
-                                    "FASTER_TO_SPLIT"};
-constexpr const char* kMisses[] = {"CACHE_EMPTY", "DIVERGES", "NO_CANDIDATE",    "TOO_SHORT",
-                                   "EVICTED",     "BYPASSED", "EMBEDDING_FAILED"};
-// By StoreFailure.
-constexpr const char* kOperations[] = {"open", "read", "write", "delete", "list", "load_stalled"};
-static_assert(std::size(kOperations) == static_cast<size_t>(StoreFailure::kLoadStalled) + 1);
-constexpr const char* kCodecs[] = {"lossless", "int8"};
-constexpr const char* kWriteSkips[] = {"no_benefit", "queue_full", "evicted", "no_room"};
-static_assert(std::size(kWriteSkips) == static_cast<size_t>(WriteSkip::kNoRoom) + 1);
-
-// By ShadowResult.
-constexpr const char* kShadowResults[] = {"match", "mismatch", "skipped"};
-
-template <size_t N>
-std::string Bounded(const char* const (&allowed)[N], absl::string_view value) {
-  const bool known = std::find(std::begin(allowed), std::end(allowed), value) != std::end(allowed);
-  return known ? std::string(value) : kOther;
-}
-
-}  // namespace
-
 struct Metrics::Impl {
   prometheus::Registry registry;
   TenantMetrics tenants{registry};
+  ProcessMetrics process{registry};
 
   Family<Counter>& Counters(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -195,6 +156,9 @@ struct Metrics::Impl {
   Gauge& store_segments = Level("reprise_store_segments", "Segments in the store.");
   Gauge& store_payload = Level("reprise_store_payload_bytes", "Live payload bytes in the store.");
   Gauge& store_disk = Level("reprise_store_disk_bytes", "Bytes of the store's files.");
+  Gauge& store_limit = Level("reprise_store_limit_bytes", "Bytes that the store's files may take.");
+  Gauge& store_free =
+      Level("reprise_store_free_bytes", "Free bytes of the disk that the store is on.");
   Family<Gauge>& build_info = Levels("reprise_build_info", "This program; always 1.");
   Family<Gauge>& model_info = Levels("reprise_model_info", "The resident model; always 1.");
 };
@@ -210,6 +174,7 @@ Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
     impl_->compressed_segments.Add({{"codec", codec}});
     impl_->compression_saved.Add({{"codec", codec}});
   }
+  for (const char* kind : kPreemptions) impl_->preemptions.Add({{"kind", kind}});
   for (const char* reason : kWriteSkips) {
     impl_->skipped_segments.Add({{"reason", reason}});
     impl_->skipped_segment_bytes.Add({{"reason", reason}});
@@ -296,8 +261,7 @@ void Metrics::StepFinished(int64_t prefill_tokens, int64_t decode_tokens, absl::
 }
 
 void Metrics::Preempted(Preemption kind) {
-  impl_->preemptions.Add({{"kind", kind == Preemption::kCache ? "cache" : "recompute"}})
-      .Increment();
+  impl_->preemptions.Add({{"kind", kPreemptions[static_cast<size_t>(kind)]}}).Increment();
 }
 
 void Metrics::InterTokenGap(absl::Duration gap) {
@@ -324,7 +288,11 @@ void Metrics::SetStoreGauges(const StoreGauges& g) {
   impl_->store_payload.Set(static_cast<double>(g.payload_bytes));
   impl_->store_disk.Set(static_cast<double>(g.disk_bytes));
   impl_->store_buffers.Set(static_cast<double>(g.buffer_bytes));
+  impl_->store_limit.Set(static_cast<double>(g.limit_bytes));
+  impl_->store_free.Set(static_cast<double>(g.free_bytes));
 }
+
+void Metrics::SetProcessUsage(const ProcessUsage& usage) { impl_->process.Set(usage); }
 
 void Metrics::SegmentsDurable(int64_t segments, int64_t bytes) {
   impl_->durable_segments.Increment(static_cast<double>(segments));

@@ -11,6 +11,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "core/telemetry/process_usage.h"
 
 namespace reprise {
 
@@ -79,6 +80,8 @@ struct StoreGauges {
   int64_t payload_bytes = 0;
   int64_t disk_bytes = 0;
   int64_t buffer_bytes = 0;  // memory
+  int64_t limit_bytes = 0;   // that disk_bytes is kept below
+  int64_t free_bytes = 0;    // of the disk, for an unprivileged process
 };
 
 // What a cache namespace holds and may hold; a quota of 0 is none.
@@ -132,6 +135,7 @@ class Metrics {
   void InterTokenGap(absl::Duration gap);
   void SetEngineGauges(const EngineGauges& gauges);
   void SetStoreGauges(const StoreGauges& gauges);
+  void SetProcessUsage(const ProcessUsage& usage);
   void SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges);
 
   void SegmentsDurable(int64_t segments, int64_t bytes);

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+from bench_readme import readme_call
 from report import QUICK, check, run, run_lines, show
 from server_process import BIN, ROOT, Server
 
@@ -190,6 +191,7 @@ def line_6_interfaces(work):
         python = os.path.join(ROOT, ".venv-oracle/bin/python")
         code, output, _ = run([python, os.path.join(ROOT, "tests/verify/reflection_client.py"), server.address])
         check("Python client with only reflection calls both RPCs", output.strip()[-120:], "both", code == 0)
+        readme_call(server)
         exit_code = server.stop()
         check("SIGTERM: exit code", str(exit_code), "0", exit_code == 0)
 

@@ -146,7 +146,8 @@ void RecordEverything(Metrics& metrics) {
   metrics.Preempted(Preemption::kCache);
   metrics.InterTokenGap(absl::Milliseconds(6));
   metrics.SetEngineGauges({1, 2, 16, 4, 5, 6, 7, 8});
-  metrics.SetStoreGauges({true, 9, 10, 11, 12});
+  metrics.SetStoreGauges({true, 9, 10, 11, 12, 13, 14});
+  metrics.SetProcessUsage({1.5, 2.5, 30, 31, 32, 33, 34, 35, 36, 37});
   metrics.SegmentsDurable(12, 1200);
   metrics.SegmentRead(1300, absl::Milliseconds(7));
   metrics.SegmentCorrupt();

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "tests/unit/telemetry/exposition.h"
 
 namespace reprise {
@@ -112,6 +115,18 @@ TEST(MetricsTest, CountersEqualWhatWasRecorded) {
       {"reprise_store_segments", 9},
       {"reprise_store_payload_bytes", 10},
       {"reprise_store_disk_bytes", 11},
+      {"reprise_store_limit_bytes", 13},
+      {"reprise_store_free_bytes", 14},
+      {"reprise_process_cpu_seconds_total", 1.5},
+      {"reprise_process_start_time_seconds", 2.5},
+      {"reprise_process_resident_memory_bytes", 30},
+      {"reprise_process_threads", 31},
+      {"reprise_process_open_files", 32},
+      {"reprise_process_open_files_limit", 33},
+      {"reprise_process_major_page_faults_total", 34},
+      {"reprise_machine_usable_cpus", 35},
+      {"reprise_machine_memory_bytes", 36},
+      {"reprise_machine_available_memory_bytes", 37},
       {"reprise_store_durable_segments_total", 12},
       {"reprise_store_written_bytes_total", 1200},
       {"reprise_store_read_bytes_total", 1300},
@@ -235,6 +250,33 @@ TEST(MetricsTest, StoreFailuresAreCountedByTheirOperation) {
     metrics.StoreFailed(failure);
     EXPECT_THAT(metrics.Serialize(), HasSubstr(absl::StrCat("{operation=\"", name, "\"} 1\n")));
   }
+}
+
+TEST(MetricsTest, CountersOfTheProcessNeverGoBack) {
+  Metrics metrics;
+  for (const double seconds : {2.0, 5.0, 4.0}) {
+    ProcessUsage usage;
+    usage.cpu_seconds = seconds;
+    metrics.SetProcessUsage(usage);
+  }
+  EXPECT_EQ(SumOf(metrics, "reprise_process_cpu_seconds_total"), 5);
+}
+
+TEST(ProcessUsageTest, SaysWhatThisProcessTakes) {
+  const ProcessUsage before = ReadProcessUsage();
+  EXPECT_GE(before.threads, 1);
+  EXPECT_GE(before.usable_cpus, 1);
+  EXPECT_GT(before.resident_bytes, 1 << 20);
+  EXPECT_GT(before.machine_memory_bytes, before.machine_available_bytes);
+  EXPECT_GT(before.machine_available_bytes, 0);
+  EXPECT_GE(before.open_files, 3);
+  EXPECT_GT(before.open_files_limit, before.open_files);
+  EXPECT_NEAR(before.start_time_seconds, absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()),
+              3600);
+  const std::ifstream file("/proc/self/stat");
+  EXPECT_EQ(ReadProcessUsage().open_files, before.open_files + 1);
+  volatile double sum = 0;
+  while (ReadProcessUsage().cpu_seconds < before.cpu_seconds + 0.02) sum = sum + 1;
 }
 
 TEST(MetricsTest, FactsCannotForgeALine) {

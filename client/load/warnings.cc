@@ -1,0 +1,86 @@
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/load/report.h"
+
+namespace reprise::client::load {
+namespace {
+
+// A schedule kept worse than this says more of the client than of the server.
+constexpr double kLateMs = 5;
+
+void AddScheduleWarnings(const RunReport& report, const std::vector<RequestRecord>& records,
+                         std::vector<Warning>& warnings) {
+  if (report.closed_loop) {
+    warnings.push_back({"closed_loop",
+                        "closed loop: a slow server was asked less often, so its latencies leave "
+                        "out what would have waited; use --rate for latencies under a load"});
+  }
+  std::vector<double> own, held;
+  for (const RequestRecord& r : records) {
+    (r.held_back ? held : own).push_back((r.sent - r.scheduled) * 1000);
+  }
+  if (const auto d = Describe(std::move(held))) {
+    warnings.push_back(
+        {"coordinated_omission",
+         absl::StrFormat("%d of %d requests waited for --max-in-flight, up to %.0f ms: times from "
+                         "sending leave that out, read those called _scheduled",
+                         d->count, records.size(), d->max)});
+  }
+  const auto d = Describe(std::move(own));
+  if (d && d->p99 > kLateMs) {
+    warnings.push_back(
+        {"client_too_slow",
+         absl::StrFormat("the client kept its schedule within %.1f ms at p99 (%.1f ms at worst): "
+                         "it has too little of its processor; read the times called _scheduled",
+                         d->p99, d->max)});
+  }
+}
+
+void AddWarmStart(const RunReport& report, const std::vector<RequestRecord>& records,
+                  std::vector<Warning>& warnings) {
+  const auto first = std::find_if(records.begin(), records.end(),
+                                  [](const RequestRecord& r) { return r.index == 0; });
+  const bool reused = first != records.end() && first->warm();
+  if (!reused) return;
+  warnings.push_back(
+      {"warm_start", absl::StrFormat("the first request already reused %d of %d tokens: an "
+                                     "earlier run filled the cache; use another --workload-seed",
+                                     first->reply->usage().cached_token_count(),
+                                     first->reply->usage().prompt_token_count())});
+}
+
+}  // namespace
+
+std::vector<Warning> FindWarnings(const RunReport& report,
+                                  const std::vector<RequestRecord>& records) {
+  std::vector<Warning> warnings;
+  AddScheduleWarnings(report, records, warnings);
+  AddWarmStart(report, records, warnings);
+  const auto& workload = report.workload;
+  if (workload.malformed_count > 0) {
+    warnings.push_back({"malformed_trace",
+                        absl::StrCat(workload.malformed_count, " malformed lines were skipped")});
+  }
+  if (workload.clipped_count > 0) {
+    warnings.push_back(
+        {"clipped_prompts",
+         absl::StrCat(workload.clipped_count,
+                      " requests of the trace were cut to the model's window; --length-scale "
+                      "makes all of them shorter instead")});
+  }
+  if (report.outcome.unfinished_sessions > 0) {
+    warnings.push_back(
+        {"unfinished_sessions",
+         absl::StrCat(report.outcome.unfinished_sessions, " of ", report.outcome.sessions,
+                      " sessions had turns that were not sent: the run ended, they "
+                      "did not fit the window, or a turn failed")});
+  }
+  if (const int64_t failed = report.summary.Total("failed_count"); failed > 0) {
+    warnings.push_back({"errors", absl::StrCat(failed, " requests failed")});
+  }
+  return warnings;
+}
+
+}  // namespace reprise::client::load
