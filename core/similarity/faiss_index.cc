@@ -231,10 +231,10 @@ void FaissIndexImpl::Build() {
   {
     const std::lock_guard lock(mutex_);
     building_ = true;
-    changed_.clear();
   }
   {
-    const std::shared_lock lock(mutex_);  // searches go on
+    const std::shared_lock lock(mutex_);  // searches go on; nobody else comes to changed_
+    changed_.clear();
     const VectorTable& table = graphed_.table;
     fresh.table.Reserve(table.live());
     for (int64_t slot = 0; slot < table.slots(); ++slot) {

@@ -312,11 +312,14 @@ TEST(EngineStoreTest, WhatComputesAsFastAsItLoadsIsNotWritten) {
   EXPECT_EQ(harness.Metric("reprise_store_skipped_segments_total", "\"no_benefit\""), 4);
 }
 
-TEST(EngineStoreTest, WhatWaitsIsDurableAfterAnOrderlyEnd) {
-  EngineHarness harness(Selective(absl::Hours(1)));
-  harness.Run(TextRequest(Letters(1, 130), 0));
-  harness.Stop();
-  EXPECT_EQ(harness.store().Stats().segment_count, 3);
+TEST(EngineStoreTest, WhatWaitsIsDurableAfterAnOrderlyEndIfThereIsTime) {
+  for (const absl::Duration limit : {absl::Minutes(1), absl::ZeroDuration()}) {
+    EngineHarness harness(Selective(absl::Hours(1)));
+    harness.Run(TextRequest(Letters(1, 130), 0));
+    harness.engine().Drain(limit);
+    harness.Stop();
+    EXPECT_EQ(harness.store().Stats().segment_count, limit > absl::ZeroDuration() ? 3 : 0);
+  }
 }
 
 TEST(EngineStoreTest, StoreStaysWithinItsLimitAlsoWhenThatShrinks) {
