@@ -17,7 +17,7 @@ LINES = [
     [("bench_load", "line_3_workloads")],
     [("bench_paper", "line_4_paper")],
     [("bench_peers", "line_5_peers")],
-    [("bench_report", "line_6_dashboard")],
+    [("bench_dashboards", "line_6_dashboard"), ("bench_readme", "line_6_python_call")],
 ]
 
 
