@@ -7,7 +7,7 @@ BIN := build/$(PRESET)/bin
 CONFIGURE := docker/setup/configure.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-all demo run test bench bench-peers exactness verify-demo verify-engine verify-cache format lint tidy sanitize clean
+.PHONY: help setup build build-all demo run test bench bench-peers exactness verify-demo verify-engine verify-cache verify-bench format lint tidy sanitize clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,12 @@ verify-cache: setup ## check the cache: crash safety, faults, tenants, speed (QU
 	@docker/setup/install-oracle.sh
 	@$(MAKE) --no-print-directory build-all
 	@python3 tests/verify/verify_cache.py
+
+verify-bench: setup ## check the load test and what operators look at (QUICK=1: under two minutes)
+	@docker/setup/install-packages.sh verify
+	@docker/setup/install-oracle.sh
+	@$(MAKE) --no-print-directory build-all
+	@python3 tests/verify/verify_bench.py
 
 format: ## format our C++ sources in place
 	@docker/setup/install-packages.sh ci

@@ -38,21 +38,24 @@ void Recorder::Finished(RequestRecord record) {
 }
 
 LiveState Recorder::Live(double now) const {
-  absl::MutexLock lock(&mutex_);
-  LiveState state{.seconds = now,
-                  .sent = sent_,
-                  .finished = finished_,
-                  .failed = failed_,
-                  .in_flight = sent_ - finished_};
+  LiveState state{.seconds = now};
   std::vector<double> ttft;
-  for (const Recent& one : recent_) {
-    if (one.finished < now - kRecentSeconds) continue;
-    state.completed_per_second += 1 / std::clamp(now, 1e-3, kRecentSeconds);
-    if (one.ttft_ms) ttft.push_back(*one.ttft_ms);
+  {
+    absl::MutexLock lock(&mutex_);
+    state.sent = sent_;
+    state.finished = finished_;
+    state.failed = failed_;
+    state.in_flight = sent_ - finished_;
+    for (const Recent& one : recent_) {
+      if (one.finished < now - kRecentSeconds) continue;
+      state.completed_per_second += 1 / std::clamp(now, 1e-3, kRecentSeconds);
+      if (one.ttft_ms) ttft.push_back(*one.ttft_ms);
+    }
+    if (prompt_tokens_ > 0) {
+      state.hit_ratio = static_cast<double>(cached_tokens_) / static_cast<double>(prompt_tokens_);
+    }
   }
-  if (prompt_tokens_ > 0) {
-    state.hit_ratio = static_cast<double>(cached_tokens_) / static_cast<double>(prompt_tokens_);
-  }
+  // Sorts without the lock, which the schedule takes too.
   if (const auto d = Describe(std::move(ttft))) {
     state.ttft_p50_ms = d->p50;
     state.ttft_p99_ms = d->p99;

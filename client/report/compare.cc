@@ -73,8 +73,7 @@ Figure Both(const char* key, const char* title, std::vector<double> a, std::vect
   figure.formula = "of measured requests that completed. Dotted: medians";
   figure.cumulative = true;
   figure.alternative = absl::StrCat(title, ": A ", a.size(), " values, B ", b.size(), " values");
-  Labels labels;
-  labels.x = labels.unit = "ms";
+  const Labels labels{.x = "ms", .unit = "ms"};
   figure.json =
       DistributionChart(labels, {{"A", "first", std::move(a)}, {"B", "second", std::move(b)}});
   return figure;
@@ -90,11 +89,7 @@ Figure PairedFigure(const PairedTtft& paired) {
   const auto [a_least, a_most] = std::minmax_element(paired.a_ms.begin(), paired.a_ms.end());
   const auto [b_least, b_most] = std::minmax_element(paired.b_ms.begin(), paired.b_ms.end());
   const double least = std::min(*a_least, *b_least), most = std::max(*a_most, *b_most);
-  Labels labels;
-  labels.x = "A, ms";
-  labels.y = "B, ms";
-  labels.unit = labels.x_unit = "ms";
-  labels.log = true;
+  const Labels labels{.x = "A, ms", .y = "B, ms", .unit = "ms", .x_unit = "ms", .log = true};
   figure.json = ScatterChart(labels, {{"request", "first", paired.a_ms, paired.b_ms},
                                       {"equal", "reference", {least, most}, {least, most}, true}});
   return figure;
@@ -122,12 +117,11 @@ Figure BothOverTime(const LoadRun& a, const LoadRun& b, const OverTimeText& text
   figure.title = text.title;
   figure.formula = "each run from its own start";
   figure.alternative = absl::StrCat(text.title, " of both runs, ", x.size(), " seconds");
-  Labels labels;
-  labels.x = "seconds since the start";
-  labels.x_unit = "s";
-  labels.y = text.y;
-  labels.unit = text.unit;
-  labels.sync = "time";
+  const Labels labels{.x = "seconds since the start",
+                      .y = text.y,
+                      .unit = text.unit,
+                      .x_unit = "s",
+                      .sync = "time"};
   figure.json = LinesChart(labels, x, series);
   return figure;
 }

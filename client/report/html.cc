@@ -41,7 +41,7 @@ absl::string_view CellClass(const std::string& cell, bool numeric) {
 std::string ThousandsApart(int64_t value) {
   std::string text = absl::StrCat(value);
   for (int at = static_cast<int>(text.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) {
-    text.insert(static_cast<size_t>(at), ",");
+    text.insert(static_cast<size_t>(at), 1, ',');
   }
   return text;
 }

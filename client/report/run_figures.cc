@@ -36,8 +36,7 @@ Figure ColdAndWarm(const LoadRun& run, const char* key, std::vector<Sample> samp
   figure.key = key;
   figure.cumulative = true;
   figure.numbers = LatencyNumbers(run, key);
-  Labels labels;
-  labels.x = labels.unit = "ms";
+  const Labels labels{.x = "ms", .unit = "ms"};
   figure.json = DistributionChart(labels, std::move(samples));
   return figure;
 }
@@ -82,13 +81,12 @@ Figure OverTime(const TimelineText& text, const std::vector<double>& x,
   figure.formula = text.formula;
   figure.alternative =
       absl::StrCat(text.title, ", ", x.size(), " seconds; the table has the numbers");
-  Labels labels;
-  labels.x = "seconds since the start";
-  labels.x_unit = "s";
-  labels.y = text.y;
-  labels.unit = text.unit;
-  labels.stack = text.stack;
-  labels.sync = "time";
+  const Labels labels{.x = "seconds since the start",
+                      .y = text.y,
+                      .unit = text.unit,
+                      .x_unit = "s",
+                      .stack = text.stack,
+                      .sync = "time"};
   figure.json = LinesChart(labels, x, series);
   figure.numbers = TimelineNumbers(x, series);
   return figure;
@@ -166,10 +164,7 @@ Figure DepthFigure(const LoadRun& run) {
   figure.numbers = MedianNumbers(line, "reused tokens", "saved ms");
   figure.alternative =
       absl::StrCat(figure.title, ": ", points.x.size(), " warm requests; the table has medians");
-  Labels labels;
-  labels.x = "reused prompt tokens";
-  labels.y = "ms saved";
-  labels.unit = "ms";
+  const Labels labels{.x = "reused prompt tokens", .y = "ms saved", .unit = "ms"};
   figure.json = ScatterChart(labels, {points, line});
   return figure;
 }
@@ -195,11 +190,8 @@ Figure PredictionFigure(const LoadRun& run) {
   figure.alternative = absl::StrCat(figure.title, ": ", cold.x.size(), " cold and ", warm.x.size(),
                                     " warm requests");
   figure.numbers = LatencyNumbers(run, "prediction_error");
-  Labels labels;
-  labels.x = "predicted ms";
-  labels.y = "actual ms";
-  labels.unit = labels.x_unit = "ms";
-  labels.log = true;
+  const Labels labels{
+      .x = "predicted ms", .y = "actual ms", .unit = "ms", .x_unit = "ms", .log = true};
   if (!cold.x.empty() || !warm.x.empty()) {
     figure.json = ScatterChart(
         labels,

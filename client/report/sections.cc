@@ -222,16 +222,17 @@ std::string KeyFigures(const LoadRun& run) {
 }
 
 std::string Objectives(const LoadRun& run) {
-  HtmlTable table{"", {"objective", "measured", "limit", "result"}, {}, ""};
+  HtmlTable table{"", {"objective", "result", "measured", "limit"}, {}, ""};
   for (const JsonValue& slo : ListIn(run.run, {"summary", "slo"})) {
     const std::string unit = TextIn(slo, {"unit"});
     const auto shown = [&](const char* key) {
-      return absl::StrCat(Digits(NumberIn(slo, {key})), unit.empty() ? "" : " ", unit);
+      const double value = NumberIn(slo, {key});
+      if (unit == "ratio") return Percent(value);
+      return absl::StrCat(Digits(value), unit.empty() ? "" : " ", unit);
     };
     table.rows.push_back(
-        {TextIn(slo, {"expression"}), shown("measured"),
-         absl::StrCat(TextIn(slo, {"relation"}) == ">=" ? "≥ " : "≤ ", shown("limit")),
-         FlagIn(slo, {"met"}) ? "met" : "missed"});
+        {TextIn(slo, {"expression"}), FlagIn(slo, {"met"}) ? "met" : "missed", shown("measured"),
+         absl::StrCat(TextIn(slo, {"relation"}) == ">=" ? "≥ " : "≤ ", shown("limit"))});
   }
   return table.rows.empty() ? "" : absl::StrCat("<h2>Objectives</h2>", RenderCard(table));
 }

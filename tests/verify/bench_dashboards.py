@@ -106,7 +106,7 @@ def check_scrape(server):
     show("a scrape takes, ms", f"{sorted(times)[5] * 1000:.1f}")
 
 
-def line_6_dashboards():
+def line_6_dashboard():
     check("promtool check rules", "deploy/prometheus/alerts.yml", "no finding", promtool("check", "rules", RULES))
     check("promtool check config", "deploy/prometheus/prometheus.yml", "no finding",
           promtool("check", "config", os.path.join(ROOT, "deploy", "prometheus", "prometheus.yml")))

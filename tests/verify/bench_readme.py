@@ -31,7 +31,7 @@ def readme_call(server):
           and "output_token_count: 8" in output)
 
 
-def line_python_call():
+def line_6_python_call():
     with tempfile.TemporaryDirectory() as work:
         with Server(os.path.join(work, "data")) as server:
             readme_call(server)

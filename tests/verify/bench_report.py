@@ -6,9 +6,10 @@ import subprocess
 import tempfile
 
 import sample_run
+import tiny_model
 from chromium_page import Chromium
 from report import check
-from server_process import BIN, ROOT
+from server_process import BIN, ROOT, Server
 
 VIEWS = {"desktop, light": (1280, 900, False), "desktop, dark": (1280, 900, True),
          "phone, light": (390, 844, False), "phone, dark": (390, 844, True)}
@@ -104,7 +105,17 @@ def check_that_faults_are_seen(browser, folder):
     check("planted faults of a page that are seen", str(sum(seen)), "3", all(seen))
 
 
-def line_1_report():
+def real_run(work):
+    """A short load test of a real server with a small model; returns its page."""
+    model = tiny_model.write(os.path.join(work, "model"))
+    page = os.path.join(work, "real.html")
+    with Server(os.path.join(work, "cache"), f"model.path={model}", "model.thread_count=2", "cache.similarity.enabled=false") as server:
+        reprise("--address", server.address, "bench", "--profile", "chat", "--rate", "40", "--duration", "6", "--no-progress",
+                "--slo", "error_ratio=50%", "--output", os.path.join(work, "real"), "--html", page)
+    return page
+
+
+def line_1_html():
     with tempfile.TemporaryDirectory() as work:
         a = sample_run.write(os.path.join(work, "a"))
         b = sample_run.write(os.path.join(work, "b"), speed=1.3)
@@ -114,7 +125,9 @@ def line_1_report():
         paired = [line for line in table.splitlines() if "requests paired" in line]
         check("bench compare: pairs and verdicts", paired[0] if paired else "no pairs", "pairs, B better",
               bool(paired) and " better" in table and " worse" not in table)
+        real = real_run(work)
         with Chromium() as browser:
+            check_page(browser, real, "report of a real run")
             check_page(browser, page, "report with hostile names")
             check_page(browser, both, "comparison")
             check_that_faults_are_seen(browser, work)

@@ -123,7 +123,7 @@ def summarise(lines, wall):
         "timeline": [summarise_second(lines, second) for second in range(int(wall) + 1)],
         "slo": [{"expression": "ttft_p99=150ms", "name": "ttft", "statistic": "p99", "relation": "<=", "limit": 150, "unit": "ms",
                  "measured": measured, "met": measured <= 150},
-                {"expression": "error_rate=1%", "name": "error_ratio", "statistic": "", "relation": "<=", "limit": 0.01, "unit": "",
+                {"expression": "error_rate=1%", "name": "error_ratio", "statistic": "", "relation": "<=", "limit": 0.01, "unit": "ratio",
                  "measured": rates["error_ratio"], "met": False}],
         "warnings": [{"code": "warm_start", "message": "The cache was not empty at the start. " + HOSTILE}],
     }
