@@ -31,30 +31,23 @@ size_t RoundUp(size_t value, size_t to) { return (value + to - 1) / to * to; }
 template <size_t kRows>
 struct Rows {};
 
-// Calls tile(Rows<n>(), first) over [0, rows): as many of the largest as fit, then smaller ones.
+template <size_t kRows, typename Tile>
+HWY_INLINE void TileOfRows(size_t rows, size_t first, const Tile& tile) {
+  if (rows == kRows) return tile(Rows<kRows>(), first);
+  if constexpr (kRows > 1) TileOfRows<kRows - 1>(rows, first, tile);
+}
+
+// Calls tile(Rows<n>(), first) over [0, rows), in as few tiles as can be: each reads the weights
+// once more, and one of few rows waits for its own sums. The last two are as good as equal.
 template <size_t kLargest, typename Tile>
 HWY_INLINE void ForEachRowTile(size_t rows, const Tile& tile) {
-  size_t row = 0;
-  for (; row + kLargest <= rows; row += kLargest) tile(Rows<kLargest>(), row);
-  if constexpr (kLargest > 8) {
-    if (row + 8 <= rows) {
-      tile(Rows<8>(), row);
-      row += 8;
-    }
+  for (size_t first = 0; first < rows;) {
+    const size_t left = rows - first;
+    const size_t half = (left + 1) / 2;
+    const size_t count = left > 2 * kLargest ? kLargest : left > kLargest ? half : left;
+    TileOfRows<kLargest>(count, first, tile);
+    first += count;
   }
-  if constexpr (kLargest > 4) {
-    if (row + 4 <= rows) {
-      tile(Rows<4>(), row);
-      row += 4;
-    }
-  }
-  if constexpr (kLargest > 2) {
-    if (row + 2 <= rows) {
-      tile(Rows<2>(), row);
-      row += 2;
-    }
-  }
-  if (row < rows) tile(Rows<1>(), row);
 }
 
 // The first `count` floats; the lanes past them are zero.
