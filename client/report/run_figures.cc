@@ -225,10 +225,12 @@ Figure SourceFigure(const LoadRun& run) {
                              {"disk", "disk", {}, {}},
                              {"host", "host", {}, {}},
                              {"device", "device", {}, {}}};
+  // What says that it ended long after the run is left out, or it alone would fill the page.
+  const auto run_seconds = static_cast<double>(ListIn(run.run, {"summary", "timeline"}).size());
   size_t seconds = 0;
   for (const RequestRecord& r : run.requests) {
     const double end = r.finished_seconds.value_or(-1);
-    if (!r.completed() || end < 0 || end >= kMaxSeconds) continue;
+    if (!r.completed() || end < 0 || end > std::min(run_seconds, kMaxSeconds)) continue;
     const auto second = static_cast<size_t>(end);
     seconds = std::max(seconds, second + 1);
     const std::optional<int64_t>* counts[] = {&r.computed_tokens, &r.disk_tokens, &r.host_tokens,

@@ -79,9 +79,8 @@ def look(browser, path, name, view):
     return facts
 
 
-def check_page(browser, path, name):
-    """Checks a report in all views; also for the report of a real run."""
-    for view in VIEWS:
+def check_page(browser, path, name, views=tuple(VIEWS)):
+    for view in views:
         facts = look(browser, path, name, view)
         for complaint in browser.complaints:
             print(f"      {complaint}")
@@ -130,4 +129,7 @@ def line_1_html():
             check_page(browser, real, "report of a real run")
             check_page(browser, page, "report with hostile names")
             check_page(browser, both, "comparison")
+            for name, folder in (("of one request", sample_run.write(os.path.join(work, "one"), requests=1)),
+                                 ("of extreme values", sample_run.write_extreme(os.path.join(work, "extreme")))):
+                check_page(browser, reprise("bench", "report", folder).strip(), f"report {name}", ["desktop, light"])
             check_that_faults_are_seen(browser, work)

@@ -51,7 +51,7 @@ def make_request(rng, index, seconds, speed):
     total = client_ttft + sum(gaps)
     line = {
         "index": index, "request_id": f"sample-{index}", "session": index // 3, "turn": index % 3,
-        "label": HOSTILE if index % 50 == 0 else f"system-{index % 7}", "channel": index % 4, "measured": sent > 2,
+        "label": HOSTILE if index % 50 == 0 else f"system-{index % 7}", "channel": index % 4, "measured": sent > 2 or index == 0,
         "scheduled_seconds": sent, "sent_seconds": sent + 0.0002, "first_token_seconds": sent + client_ttft / 1000,
         "last_token_seconds": sent + total / 1000, "finished_seconds": sent + (total + 0.2) / 1000, "code": "OK", "error": "",
         "finish_reason": "MAX_TOKENS", "prompt_token_count": prompt, "cached_token_count": cached,
@@ -115,7 +115,7 @@ def summarise(lines, wall):
              "hit_ratio": totals["cached_token_count"] / totals["prompt_token_count"], "ideal_hit_ratio": 0.97,
              "error_ratio": totals["failed_count"] / len(lines), "goodput_per_second": None, "peak_in_flight": 14}
     latency = summarise_latency(lines)
-    measured = latency["client_ttft"]["all"]["p99"]
+    measured = (latency["client_ttft"]["all"] or {"p99": 0})["p99"]
     return {
         "totals": totals, "rates": rates, "latency": latency, "codes": count(line["code"] for line in lines),
         "finish_reasons": count(line["finish_reason"] for line in lines), "decisions": count(line["decision"] for line in lines),
@@ -127,6 +127,13 @@ def summarise(lines, wall):
                  "measured": rates["error_ratio"], "met": False}],
         "warnings": [{"code": "warm_start", "message": "The cache was not empty at the start. " + HOSTILE}],
     }
+
+
+def write_files(folder, run, lines):
+    with open(os.path.join(folder, "run.json"), "w", encoding="utf-8") as file:
+        json.dump(run, file)
+    with open(os.path.join(folder, "requests.jsonl"), "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def write(folder, requests=600, seed=1, speed=1.0):
@@ -143,8 +150,26 @@ def write(folder, requests=600, seed=1, speed=1.0):
         "workload": {"kind": "profile", "name": "chat", "file": "", "malformed_line_count": 0, "notes": [HOSTILE]},
         "summary": summarise(lines, wall),
     }
-    with open(os.path.join(folder, "run.json"), "w", encoding="utf-8") as file:
-        json.dump(run, file)
-    with open(os.path.join(folder, "requests.jsonl"), "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_files(folder, run, lines)
+    return folder
+
+
+def write_extreme(folder, seed=1):
+    """A run whose numbers are as large, small, negative or missing as JSON lets them be; returns `folder`."""
+    write(folder, requests=60)
+    rng = random.Random(seed)
+    with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
+        run = json.load(file)
+    with open(os.path.join(folder, "requests.jsonl"), encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    for second in run["summary"]["timeline"]:
+        second.update({key: rng.choice([1e300, -1, None, 0, 1e12]) for key in second})
+    for line in lines:
+        times = [key for key in line if key.endswith("_ms") and isinstance(line[key], float)]
+        line.update({key: rng.choice([1e300, -1e300, 0, 1e-300, 5e11, 2e12, 3, None]) for key in times})
+        line["inter_chunk_ms"] = [rng.choice([0, 1e300, -5, 1e-9, 7]) for _ in range(4)]
+        line["finished_seconds"] = rng.choice([1e300, -4, 999999, 0, 2.5])
+        if line["cached_token_count"] is not None:
+            line["cached_token_count"] = rng.choice([0, 1, 2 ** 53, 9 * 10 ** 18])
+    write_files(folder, run, lines)
     return folder
