@@ -37,6 +37,10 @@ void AddSecurityOptions(CLI::App& app, GlobalOptions& globals);
 CLI::Option* AddTokenFile(CLI::App& app, const std::string& name, std::string& token,
                           const std::string& help);
 
+// kInvalidArgument naming `option` and address: a token would travel without TLS, where whoever is
+// on the way could read it.
+absl::Status CheckTokenPath(const ClientOptions& client, const std::string& option);
+
 // A command returns its exit code.
 using Command = std::function<int()>;
 

@@ -31,17 +31,17 @@ bool StaysOnThisMachine(const std::string& address) {
   return false;
 }
 
-// Whoever is on the way could read a token that travels without TLS.
-void CheckToken(const ClientOptions& client) {
-  if (client.token.empty() || !client.ca_pem.empty()) return;
+}  // namespace
+
+absl::Status CheckTokenPath(const ClientOptions& client, const std::string& option) {
+  if (client.token.empty() || !client.ca_pem.empty()) return absl::OkStatus();
   for (const std::string& address : {client.address, client.admin_address}) {
     if (StaysOnThisMachine(address)) continue;
-    throw CLI::ValidationError("--token-file", "would send the token to " + address +
-                                                   " without TLS: give --tls-ca as well");
+    return absl::InvalidArgumentError(option + ": would send the token to " + address +
+                                      " without TLS: give --tls-ca as well");
   }
+  return absl::OkStatus();
 }
-
-}  // namespace
 
 CLI::Option* AddTokenFile(CLI::App& app, const std::string& name, std::string& token,
                           const std::string& help) {
@@ -73,7 +73,10 @@ void AddSecurityOptions(CLI::App& app, GlobalOptions& globals) {
       ->needs(ca);
   AddTokenFile(app, "--token-file", client.token, "file that holds the bearer token")
       ->envname("REPRISE_TOKEN_FILE");
-  app.final_callback([&client] { CheckToken(client); });
+  app.final_callback([&client] {
+    const absl::Status status = CheckTokenPath(client, "--token-file");
+    if (!status.ok()) throw CLI::ValidationError(std::string(status.message()));
+  });
 }
 
 }  // namespace reprise::client

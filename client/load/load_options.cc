@@ -257,6 +257,9 @@ absl::Status MakePlan(const LoadOptions& options, const ClientOptions& client,
   DriverOptions& d = plan.driver;
   d.client = client;
   d.second_token = options.second_token;
+  ClientOptions second = client;
+  second.token = options.second_token;
+  RETURN_IF_ERROR(CheckTokenPath(second, "--second-token-file"));
   d.spec = options.generation.ToSpec();
   const bool made_up =
       !traced || (options.trace_format != "sharegpt" && options.trace_format != "messages");

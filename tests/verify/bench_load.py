@@ -46,7 +46,8 @@ TIMES = {"server_ttft_ms": "time_to_first_token_seconds", "server_queue_ms": "qu
 
 def bench(address, folder, *arguments):
     """Runs a load; its exit code, its run and its requests, and what it printed on standard error."""
-    command = [os.path.join(BIN, "reprise"), "--address", address, "bench", "--no-progress", "--output", folder, *arguments]
+    command = [os.path.join(BIN, "reprise"), "--address", address, "bench", "--no-progress", "--grace", "120", "--output",
+               folder, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     path = os.path.join(folder, "run.json")
     if not os.path.exists(path):
@@ -243,7 +244,8 @@ def check_run(name, result, least):
         return
     totals = run["summary"]["totals"]
     check(name, f"{totals['completed_count']} of {totals['sent_count']} completed, {totals['prompt_token_count']} prompt tokens, "
-          f"{totals['cached_token_count']} cached", f"all, >= {least}",
+          f"{totals['cached_token_count']} cached; {run['summary']['codes']} {run['summary']['errors'] or ''}".rstrip(),
+          f"all, >= {least}",
           code == 0 and totals["sent_count"] >= least and totals["completed_count"] == totals["sent_count"])
 
 
