@@ -46,7 +46,7 @@ bench-peers: build-all ## measure the engine beside llama.cpp, CTranslate2, tran
 
 paper: build-all ## run the paper's experiment on two models, write results/*.csv and docs/paper.md (about half an hour)
 	@docker/setup/install-oracle.sh
-	@.venv-oracle/bin/python tests/bench/paper/paper.py --page docs/paper.md
+	@BIN=$(BIN) .venv-oracle/bin/python tests/bench/paper/paper.py --page docs/paper.md
 
 exactness: build-all ## try the exactness contract at random, TRIALS times (9800)
 	@$(BIN)/exactness_trials $(TRIALS) 200

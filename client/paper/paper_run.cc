@@ -257,13 +257,15 @@ absl::Status RunPaperSet(Client& client, const PaperOptions& options, Experiment
   ASSIGN_OR_RETURN(texts.tests, ReadCsvColumn(options.test_prompts, "text"));
   ASSIGN_OR_RETURN(const auto unrelated, ReadCsvColumn(options.unrelated_prompts, "text"));
   ASSIGN_OR_RETURN(PaperSet set, TextSet(client, "paper", texts));
-  RETURN_IF_ERROR(AddTests(client, "unrelated", unrelated, set));
-  for (const Replies& replies :
-       {Replies{"eos", options.output_tokens}, Replies{"length", options.equal_tokens}}) {
-    if (replies.tokens == 0) continue;
-    RETURN_IF_ERROR(experiment.RunRounds(set, replies, options.repeats));
+  // Without overlap only the time can differ, which says more where all replies are of one length.
+  const Replies early{"eos", options.output_tokens}, equal{"length", options.equal_tokens};
+  if (early.tokens > 0 && equal.tokens > 0) {
+    RETURN_IF_ERROR(experiment.RunRounds(set, early, options.repeats));
   }
-  return absl::OkStatus();
+  const Replies& last = equal.tokens > 0 ? equal : early;
+  if (last.tokens == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(AddTests(client, "unrelated", unrelated, set));
+  return experiment.RunRounds(set, last, options.repeats);
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ namespace reprise::client {
 struct PaperOptions {
   std::string cache_prompts = "tests/data/paper/cache_prompts.csv";
   std::string test_prompts = "tests/data/paper/test_prompts.csv";
+  // Asked with the others where replies are of equal length, else where they may end early.
   std::string unrelated_prompts = "tests/data/paper/unrelated_prompts.csv";
   int repeats = 30;         // rounds of the paper's prompts
   int output_tokens = 100;  // most tokens of a reply that may end early; 0: leaves that out
@@ -30,7 +31,7 @@ struct PaperOptions {
   int depth_repeats = 10;   // rounds of prompts of 16 to 512 cached tokens
   int generated = 1000;     // prompts, once, in B and P1
   int generated_tokens = 16;
-  int concurrency = 8;  // of the generated prompts, whose times say nothing then
+  int concurrency = 16;  // of the generated prompts, whose times say nothing then
   uint32_t seed = 20251211;
   bool purge = false;  // whether what the caller's tenant has cached may go
 };

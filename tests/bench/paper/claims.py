@@ -73,8 +73,8 @@ def alpha_above_one(ms):
 
 
 def more_context(ms):
-    windows = "<br>".join(f"{m.model.name}: {m.served['context_length']} positions" for m in ms)
-    return ["usable context expands", f"reused tokens take their positions and are attended to like others: {windows}, with the cache and without",
+    windows = ", ".join(f"{m.model.name} {m.served['context_length']}" for m in ms)
+    return ["usable context expands", f"positions, with the cache and without: {windows}; reused tokens take theirs like all others",
             "does not hold: time is saved, no position is"]
 
 

@@ -18,7 +18,7 @@ def row(arm, prompt=0, repeat=0, **values):
     return {"set": "paper", "arm": arm, "ends": "length", "prompt": prompt, "repeat": repeat, "text": "p", "prompt_tokens": 12,
             "common_tokens": 8, "reused_tokens": 0 if arm in ("B", "RB") else 8, "disk_tokens": 8 if arm == "P2" else 0,
             "output_tokens": 4, "prompt_similarity": 0.9, "client_ms": 10.0, "first_token_ms": 5.0, "prefill_ms": 9.0,
-            "decode_ms": 6.0, "actual_load_ms": 3.0, "similarity_new": None, "similarity_equal_lengths": None,
+            "decode_ms": 6.0, "actual_load_ms": 3.0, "lookup_ms": 7.5, "similarity_new": None, "similarity_equal_lengths": None,
             "similarity_as_published": None, "finish": "MAX_TOKENS", "fed": "", "output": "1 2 3 4", "reply": "", **values}
 
 
@@ -156,7 +156,7 @@ class PageTest(unittest.TestCase):
     def test_shows_each_row_of_the_papers_table_and_no_gap(self):
         text = page.text([run_of(experiment())], "paper")
         for words in ("cache hits | 6/6 | 6/6 | 6/6 | 6/6", "average speedup", "average output similarity | 0.594 | 0.500",
-                      "no cache", "both replies empty", "`13@3`", "10/10", "T_load(k) = 1.00 + 0.2500 k"):
+                      "no cache", "both replies empty", "`13@3`", "10/10", "The 8.0 tokens reused on average take 4.00 ms", "search take 7.50 ms, and loading 3.00 ms", "T_load(k) = 1.00 + 0.2500 k"):
             self.assertIn(words, text)
         self.assertNotIn("None", text)
         self.assertNotIn("{", text)

@@ -32,10 +32,11 @@ WHY = """\
 Why the rest does not: in Transformers 4.45.2 the published call drops tokens of the suffix and numbers positions anew, without a word
 (`tests/bench/paper/published_call.h`). With at most as many suffix tokens as cached ones, only the last is computed, told it is the
 suffix's last position; with more, the first k of them vanish. The model answers another, shorter prompt. Its replies differ, end
-elsewhere, and so take another time: a speedup that includes replies of other lengths measures where they end, not reuse. Six reused tokens
-save little, since prompts this short cost about as much as reading the weights once; an embedding costs more than that.
+elsewhere, and so take another time: a speedup that includes replies of other lengths measures where they end, not reuse. What a handful
+of reused tokens can save, and what finding them by embedding costs, is measured for each model below.
 
 """
+RANDOM = "With random weights the replies mean nothing: of P0's, only that they differ says something.\n\n"
 REPEAT = """\
 ## To repeat it
 
@@ -141,7 +142,11 @@ def costs_text(m):
     encode = m.encode.intercept + m.encode.slope * tokens
     bound = encode / (encode + m.decode * (replies - 1))
     low, high = PAPER["alpha"]
-    return (f"* T_enc(n) = {m.encode.intercept:.2f} + {m.encode.slope:.3f} n ms; T_dec = {m.decode:.2f} ms a token; "
+    reused = statistics.mean(p.warm[0]["reused_tokens"] for p in m.pairs["P2", m.equal])
+    lookup = statistics.median(row["lookup_ms"] for p in m.pairs["P2", m.equal] for row in p.warm)
+    return (f"* The {reused:.1f} tokens reused on average take {m.encode.slope * reused:.2f} ms to compute by the fit below; embedding and vector "
+            f"search take {lookup:.2f} ms, and loading {m.load.intercept + m.load.slope * reused:.2f} ms.\n"
+            f"* T_enc(n) = {m.encode.intercept:.2f} + {m.encode.slope:.3f} n ms; T_dec = {m.decode:.2f} ms a token; "
             f"T_load(k) = {m.load.intercept:.2f} + {m.load.slope:.4f} k ms from disk. T_enc(k) − T_enc(0) exceeds T_load {crossover}.\n"
             f"* α of S ≈ α·k/m: {numbers(end_to_end, 2)} end to end on the paper's prompts, {numbers(deep, 2)} for the first token at depths "
             f"of 16 to {int(max(p.warm[0]['common_tokens'] for p in m.depth['P1']))}. The paper's {low}–{high} exceeds 1, which its own model "
@@ -176,8 +181,7 @@ def tables(runs):
 def model_text(m, plots):
     name = m.model.name
     return (f"## {m.model.title}\n\n{machine_text(m)}\n### The results table\n\n{results_text(m)}\n"
-            f"{'Its replies mean nothing: of P0, only whether it differs says something here.' if m.model.random_weights else ''}\n\n"
-            f"### What the published call computes\n\n{published_text(m)}\n### By depth of reuse\n\n{table(depth_rows(m))}\n"
+            f"{RANDOM if m.model.random_weights else ''}### What the published call computes\n\n{published_text(m)}\n### By depth of reuse\n\n{table(depth_rows(m))}\n"
             f"{costs_text(m)}\n![time to first token by depth of reuse]({plots}/{name}-latency.svg)\n\n"
             f"![speedup by depth of reuse]({plots}/{name}-speedup.svg)\n\n![depth of reuse]({plots}/{name}-reuse.svg)\n\n")
 

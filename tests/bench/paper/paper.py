@@ -21,7 +21,7 @@ import figures
 import paper_models
 
 ROOT = paper_models.ROOT
-BIN = os.path.join(ROOT, "build", "release", "bin")
+BIN = os.path.join(ROOT, os.environ.get("BIN", "build/release/bin"))
 sys.path.append(os.path.join(ROOT, "tests", "bench", "peers"))
 from rows import busy_seconds, children_seconds  # noqa: E402  of the peers' harness
 

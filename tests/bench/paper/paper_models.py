@@ -35,7 +35,7 @@ class Model:
 def dialogpt(name, layers):
     # Random weights hardly ever choose the end of a text, so that all replies are of one length.
     return Model(name, f"DialoGPT-medium's shape, {layers} layers of random weights", os.path.join("build", "paper", name),
-                 layers * 2 * 16 * 1024 * 2, output_tokens=10, equal_tokens=0, random_weights=True, layers=layers)
+                 layers * 2 * 16 * 1024 * 2, output_tokens=8, equal_tokens=0, random_weights=True, layers=layers)
 
 
 MODELS = {model.name: model for model in (

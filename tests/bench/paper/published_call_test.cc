@@ -95,8 +95,8 @@ TEST_P(PositionedModelTest, EndsAtTheEndTokenOrNeverChoosesIt) {
   const GreedyReply ended = model->Generate({prompt, 0}, 0, {.max_tokens = 5, .end_token = first});
   EXPECT_TRUE(ended.ended);
   EXPECT_TRUE(ended.tokens.empty());
-  const GreedyReply ignored = model->Generate(
-      {prompt, 0}, 0, {.max_tokens = 5, .end_token = first, .ignore_end = true});
+  const GreedyReply ignored =
+      model->Generate({prompt, 0}, 0, {.max_tokens = 5, .end_token = first, .ignore_end = true});
   EXPECT_FALSE(ignored.ended);
   EXPECT_EQ(ignored.tokens.size(), 5u);
   EXPECT_THAT(ignored.tokens, ::testing::Not(::testing::Contains(first)));

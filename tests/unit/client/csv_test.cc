@@ -72,10 +72,14 @@ TEST(CsvTest, KeepsARowOfTheExperimentInItsColumns) {
   row.similarity = OutputSimilarity{0.25, 0.5, 0.75};
   row.fed = "13@4";
   const std::string text = PaperCsvHeader() + ToCsv(row) + ToCsv(PaperRow());
-  const std::pair<const char*, const char*> wanted[] = {
-      {"arm", "P0"},         {"text", "Who, \"exactly\"?"}, {"prompt_similarity", ""},
-      {"similarity_new", "0.25"}, {"similarity_as_published", "0.75"}, {"fed", "13@4"},
-      {"output", "5 6"},     {"client_ms", "0"}};
+  const std::pair<const char*, const char*> wanted[] = {{"arm", "P0"},
+                                                        {"text", "Who, \"exactly\"?"},
+                                                        {"prompt_similarity", ""},
+                                                        {"similarity_new", "0.25"},
+                                                        {"similarity_as_published", "0.75"},
+                                                        {"fed", "13@4"},
+                                                        {"output", "5 6"},
+                                                        {"client_ms", "0"}};
   for (const auto& [column, value] : wanted) {
     const auto values = ParseCsvColumn(text, column, "t.csv");
     ASSERT_TRUE(values.ok()) << values.status();
