@@ -7,7 +7,7 @@ BIN := build/$(PRESET)/bin
 CONFIGURE := docker/setup/configure.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-all demo run test bench bench-peers exactness verify-demo verify-engine verify-cache verify-bench format lint tidy sanitize clean
+.PHONY: help setup build build-all demo run test bench bench-peers paper exactness verify-demo verify-engine verify-cache verify-bench format lint tidy sanitize clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ bench-peers: build-all ## measure the engine beside llama.cpp, CTranslate2, tran
 	@tests/bench/peers/setup.sh
 	@.venv-peers/bin/python tests/bench/peers/models.py
 	@.venv-peers/bin/python tests/bench/peers/peers.py
+
+paper: build-all ## run the paper's experiment on two models, write results/*.csv and docs/paper.md (about half an hour)
+	@docker/setup/install-oracle.sh
+	@BIN=$(BIN) .venv-oracle/bin/python tests/bench/paper/paper.py --page docs/paper.md
 
 exactness: build-all ## try the exactness contract at random, TRIALS times (9800)
 	@$(BIN)/exactness_trials $(TRIALS) 200

@@ -2,8 +2,8 @@
 // and returns what to run when it was chosen.
 //
 // Exit codes: 0 done; 1 the call failed; 2 the command line is wrong; 3 the
-// server cannot be reached; 4 the demo ran and a check of it failed, the store
-// that was verified is damaged, or a load test missed an SLO.
+// server cannot be reached; 4 the demo or the paper's experiment ran and a check of it
+// failed, the store that was verified is damaged, or a load test missed an SLO.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -52,6 +52,7 @@ void AddCacheCommands(CLI::App& app, const GlobalOptions& globals, Command& chos
 // A program of its own, reprise-server, that needs no server to run.
 void AddVerifyCommand(CLI::App& app, Command& chosen);
 void AddDemoCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
+void AddPaperCommand(CLI::App& app, const GlobalOptions& globals, Command& chosen);
 
 // Prints the status to standard error; the exit code that fits it.
 int ReportFailure(const absl::Status& status);

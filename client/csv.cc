@@ -5,6 +5,8 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "core/base/status_macros.h"
 
 namespace reprise::client {
@@ -112,6 +114,19 @@ absl::StatusOr<std::vector<std::string>> ReadCsvColumn(const std::string& path,
         absl::StrCat(path, " is larger than the limit of ", kMaxBytes, " bytes"));
   }
   return ParseCsvColumn(text, column, path);
+}
+
+std::string CsvLine(const std::vector<std::string>& fields) {
+  return absl::StrJoin(
+             fields, ",",
+             [](std::string* out, const std::string& field) {
+               const bool plain = field.find_first_of(",\"\r\n") == std::string::npos;
+               absl::StrAppend(
+                   out,
+                   plain ? field
+                         : absl::StrCat("\"", absl::StrReplaceAll(field, {{"\"", "\"\""}}), "\""));
+             }) +
+         "\n";
 }
 
 }  // namespace reprise::client

@@ -1,4 +1,4 @@
-// Reads one column of a CSV file (RFC 4180, UTF-8, header row required).
+// CSV (RFC 4180, UTF-8): reads one column of a file with a header row, and writes rows.
 //
 // Errors  kNotFound: no such file; kInvalidArgument naming file, line and what
 //         is wrong: no such column, an open quote, a row of another width, a
@@ -23,5 +23,8 @@ absl::StatusOr<std::vector<std::string>> ParseCsvColumn(absl::string_view text,
 
 absl::StatusOr<std::vector<std::string>> ReadCsvColumn(const std::string& path,
                                                        absl::string_view column);
+
+// One line with its end; fields that need it are quoted.
+std::string CsvLine(const std::vector<std::string>& fields);
 
 }  // namespace reprise::client

@@ -8,6 +8,7 @@
 #include "client/commands.h"
 #include "client/csv.h"
 #include "client/format.h"
+#include "client/paper/prompt_calls.h"
 #include "core/base/status_macros.h"
 
 namespace reprise::client {
@@ -20,41 +21,6 @@ using inference::v1::Prompt;
 
 constexpr int kLongPromptTokens = 544;
 constexpr int kLongCachedTokens = 512;
-
-using Ids = std::vector<int32_t>;
-
-Prompt TextPrompt(const std::string& text) {
-  Prompt prompt;
-  prompt.set_text(text);
-  return prompt;
-}
-
-Prompt IdsPrompt(const Ids& ids) {
-  Prompt prompt;
-  prompt.mutable_token_ids()->mutable_ids()->Assign(ids.begin(), ids.end());
-  return prompt;
-}
-
-absl::StatusOr<Ids> Tokenize(Client& client, const std::string& text) {
-  ASSIGN_OR_RETURN(const auto counted, client.CountTokens(TextPrompt(text)));
-  return Ids(counted.token_ids().begin(), counted.token_ids().end());
-}
-
-int CommonTokens(const Ids& a, const Ids& b) {
-  const auto end = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
-  return static_cast<int>(end - a.begin());
-}
-
-// Plain prose of at least `tokens` tokens under any tokenizer: a word is one at least.
-std::string LongPassage(int tokens) {
-  std::string passage;
-  for (int i = 1; i <= tokens / 8; ++i) {
-    absl::StrAppend(&passage, "Station ", i,
-                    " keeps a log of wind, rain and light, and its keeper ",
-                    "writes down what changed since day ", i * 7 % 31, ". ");
-  }
-  return passage;
-}
 
 absl::Status Warm(Client& client, const Prompt& prompt) {
   GenerationSpec spec;
@@ -87,8 +53,7 @@ absl::StatusOr<Generation> Ask(Client& client, const Prompt& prompt, CachePolicy
 }
 
 bool SameTokens(const Generation& cold, const Generation& warm) {
-  const Ids a(cold.token_ids().begin(), cold.token_ids().end());
-  return !a.empty() && a == Ids(warm.token_ids().begin(), warm.token_ids().end());
+  return cold.token_ids_size() > 0 && OutputIds(cold) == OutputIds(warm);
 }
 
 absl::StatusOr<DemoRow> AskColdAndWarm(Client& client, const Prompt& prompt, int output_tokens) {
@@ -122,7 +87,7 @@ absl::Status WarmAll(Client& client, const std::vector<std::string>& prompts,
 absl::StatusOr<DemoReport> RunDemo(Client& client, const DemoOptions& options) {
   ASSIGN_OR_RETURN(const auto cache_prompts, ReadCsvColumn(options.cache_prompts, "text"));
   ASSIGN_OR_RETURN(const auto test_prompts, ReadCsvColumn(options.test_prompts, "text"));
-  ASSIGN_OR_RETURN(Ids long_ids, Tokenize(client, LongPassage(kLongPromptTokens)));
+  ASSIGN_OR_RETURN(Ids long_ids, Tokenize(client, LongPassage("Station", kLongPromptTokens)));
   long_ids.resize(kLongPromptTokens);
   const Ids long_prefix(long_ids.begin(), long_ids.begin() + kLongCachedTokens);
   std::vector<Ids> cached;

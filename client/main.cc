@@ -23,8 +23,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", REPRISE_VERSION);
   app.footer(
       "Exit codes: 0 done, 1 the call failed, 2 wrong command line, 3 server unreachable,\n"
-      "4 the demo ran and one of its checks failed, the verified store is damaged, or a load\n"
-      "test missed an SLO.");
+      "4 the demo or paper ran and one of its checks failed, the verified store is damaged, or\n"
+      "a load test missed an SLO.");
   app.require_subcommand(1);
   app.fallthrough();
 
@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
   client::AddCacheCommands(app, globals, chosen);
   client::AddDemoCommand(app, globals, chosen);
   client::AddLoadTestCommands(app, globals, chosen);
+  client::AddPaperCommand(app, globals, chosen);
   client::AddVerifyCommand(app, chosen);
   try {
     app.parse(argc, argv);

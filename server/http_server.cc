@@ -2,6 +2,8 @@
 
 #include <httplib.h>
 
+#include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "absl/strings/numbers.h"
@@ -12,6 +14,7 @@ namespace reprise::server {
 struct HttpServer::Impl {
   httplib::Server server;
   int port = 0;
+  std::atomic<bool> ended{false};
   std::thread thread;
 };
 
@@ -61,7 +64,14 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
   if (impl->port <= 0) {
     return absl::UnavailableError(absl::StrCat("listen.http: cannot bind ", address));
   }
-  impl->thread = std::thread([raw = impl.get()] { raw->server.listen_after_bind(); });
+  impl->thread = std::thread([raw = impl.get()] {
+    raw->server.listen_after_bind();
+    raw->ended = true;
+  });
+  // A stop that came before it runs would be lost, and the server never end.
+  while (!server.is_running() && !impl->ended) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

@@ -150,12 +150,21 @@ absl::StatusOr<PurgedEntry> EngineImpl::PurgeEntry(const std::string& tenant,
     const int64_t tokens = in.disk.cached_tokens(), bytes = in.disk.payload_bytes();
     if (StoreOn()) DeleteEvicted(in.disk.Purge(ids), bytes - in.disk.payload_bytes());
     purged.disk_tokens = static_cast<int32_t>(tokens - in.disk.cached_tokens());
-    if (const auto id = in.prompts.IdOf(ids)) {
-      in.prompts.Remove(*id);  // its vector is found, not known, and goes with that
-      DeletePromptFromStore(in, *id);
-    }
+    ForgetPromptsOf(in, ids);
     return purged;
   });
+}
+
+// Prompts that an entry answers begin it. Of those, all that no tier holds whole any more go.
+void EngineImpl::ForgetPromptsOf(CacheNamespace& in, absl::Span<const TokenId> ids) {
+  int32_t held = blocks_.MatchedTokens(in.id, ids);
+  if (StoreOn()) held = std::max(held, in.disk.MatchedTokens(ids));
+  for (size_t size = static_cast<size_t>(held) + 1; size <= ids.size(); ++size) {
+    const auto id = in.prompts.IdOf(ids.subspan(0, size));
+    if (!id) continue;
+    in.prompts.Remove(*id);  // its vector is found, not known, and goes with that
+    DeletePromptFromStore(in, *id);
+  }
 }
 
 absl::Status EngineImpl::Flush() {

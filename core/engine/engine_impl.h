@@ -250,10 +250,10 @@ class EngineImpl final : public Engine {
   void AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
                  const std::vector<float>& embedding);
   void AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding);
-  std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in,
-                                             const std::vector<Neighbor>& neighbors);
+  std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in, absl::Span<const Neighbor> near);
   void ForgetOldPrompts();
   void DeletePromptFromStore(const CacheNamespace& in, uint64_t id);
+  void ForgetPromptsOf(CacheNamespace& in, absl::Span<const TokenId> ids);
   bool VectorsToSave(bool all) const;
   void SaveVectors(bool all);
 

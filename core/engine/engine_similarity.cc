@@ -225,11 +225,11 @@ void EngineImpl::AddVector(CacheNamespace& in, uint64_t id, const std::vector<fl
 // Forgets those of which the tiers hold less than half, and those that are not known.
 // The caller removes their vectors.
 std::vector<uint64_t> EngineImpl::ForgetEvictedPrompts(CacheNamespace& in,
-                                                       const std::vector<Neighbor>& neighbors) {
+                                                       absl::Span<const Neighbor> near) {
   std::vector<uint64_t> evicted;
   // What a store holds that is off for now may be whole.
   if (parts_.store != nullptr && !StoreOn()) return evicted;
-  for (const Neighbor& neighbor : neighbors) {
+  for (const Neighbor& neighbor : near) {
     const std::vector<TokenId>* ids = in.prompts.Find(neighbor.id);
     if (ids != nullptr) {
       const int32_t held =

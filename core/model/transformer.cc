@@ -30,7 +30,7 @@ std::vector<Pass> SplitRows(const Pass& pass, size_t most) {
       const size_t first = chunk.positions.size();
       const size_t rows = std::min(most - first, sequence.rows - row);
       chunk.sequences.push_back(
-          {first, rows, sequence.first_position + static_cast<int32_t>(row), sequence.blocks});
+          {first, rows, sequence.first_slot + static_cast<int32_t>(row), sequence.blocks});
       const auto positions = pass.positions.begin() + sequence.first_row + row;
       chunk.positions.insert(chunk.positions.end(), positions, positions + rows);
       row += rows;
@@ -53,9 +53,11 @@ Transformer::Transformer(const ModelConfig& config, const Kernels& kernels, Thre
   if (config_.local_rope) local_rotary_.emplace(*config_.local_rope, config_.context_length);
 }
 
-void Transformer::Reserve(size_t rows, int32_t last_position) {
+void Transformer::Reserve(const Pass& pass) {
+  const int32_t last_position = *std::max_element(pass.positions.begin(), pass.positions.end());
   if (rotary_) rotary_->Reserve(last_position + 1);
   if (local_rotary_) local_rotary_->Reserve(last_position + 1);
+  const size_t rows = pass.tokens.size();
   if (rows > reserved_rows_) {
     const size_t chunk = std::min(rows, kChunkRows * pool_.num_threads());
     x_ = MakeAligned<float>(rows * config_.hidden_size);
@@ -65,8 +67,13 @@ void Transformer::Reserve(size_t rows, int32_t last_position) {
     up_ = MakeAligned<float>(chunk * layers_[0].up.features());
     reserved_rows_ = rows;  // now that memory was there for all
   }
+  int32_t last_slot = 0;
+  for (const PassSequence& sequence : pass.sequences) {
+    const int32_t end = sequence.first_slot + static_cast<int32_t>(sequence.rows);
+    last_slot = std::max(last_slot, end - 1);
+  }
   const size_t group = config_.num_heads / config_.num_kv_heads;
-  const size_t needed = AttentionScratchFloats(group, config_.head_dim, last_position);
+  const size_t needed = AttentionScratchFloats(group, config_.head_dim, last_slot);
   if (needed <= scratch_floats_) return;
   for (auto& scratch : scratch_) scratch = MakeAligned<float>(needed);
   scratch_floats_ = needed;
@@ -160,7 +167,7 @@ void Transformer::StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv
   auto* rounded = reinterpret_cast<uint8_t*>(attended_.get() + row * q_size);
   for (const bool value : {false, true}) {
     kernels_.round_row(kv.dtype(), q + q_size + (value ? kv_size : 0), kv_size, rounded);
-    kv.StoreRow(slot.block, layer, value, slot.position % kBlockTokens, rounded);
+    kv.StoreRow(slot.block, layer, value, slot.index % kBlockTokens, rounded);
   }
 }
 
@@ -170,9 +177,10 @@ void Transformer::StoreKv(int layer, const Pass& chunk, KvPool& kv) {
   std::vector<size_t> first_rows;  // of each run within a block
   for (const PassSequence& sequence : chunk.sequences) {
     for (size_t i = 0; i < sequence.rows; ++i) {
-      const int32_t position = chunk.positions[slots.size()];
-      if (i == 0 || position % kBlockTokens == 0) first_rows.push_back(slots.size());
-      slots.push_back({sequence.blocks[position / kBlockTokens], position});
+      const int32_t index = sequence.first_slot + static_cast<int32_t>(i);
+      if (i == 0 || index % kBlockTokens == 0) first_rows.push_back(slots.size());
+      slots.push_back(
+          {sequence.blocks[index / kBlockTokens], index, chunk.positions[slots.size()]});
     }
   }
   first_rows.push_back(slots.size());
@@ -213,7 +221,7 @@ void Transformer::AttendTask(int layer, const AttentionTask& task, const KvPool&
   tile.heads = task.heads;
   tile.group = config_.num_heads / config_.num_kv_heads;
   tile.head_dim = config_.head_dim;
-  tile.first_position = task.sequence->first_position + static_cast<int32_t>(task.first_row);
+  tile.first_position = task.sequence->first_slot + static_cast<int32_t>(task.first_row);
   tile.kv_dtype = kv.dtype();
   tile.window = config_.window(layer);
   tile.scale = static_cast<float>(scale > 0 ? scale : by_head_dim);
@@ -269,7 +277,7 @@ void Transformer::Mlp(const Layer& layer, const Pass& chunk) {
 
 void Transformer::Forward(const Pass& pass, KvPool& kv, std::vector<float>& logits) {
   const size_t hidden = config_.hidden_size;
-  Reserve(pass.tokens.size(), *std::max_element(pass.positions.begin(), pass.positions.end()));
+  Reserve(pass);
   Embed(pass);
   const std::vector<Pass> chunks = SplitRows(pass, kChunkRows * pool_.num_threads());
   std::vector<AttentionTasks> tasks;  // of each chunk, the same in all layers

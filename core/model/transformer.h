@@ -28,14 +28,15 @@ using Layer = LayerOf<Linear>;
 struct PassSequence {
   size_t first_row = 0;
   size_t rows = 0;
-  int32_t first_position = 0;
-  absl::Span<const BlockId> blocks;  // covers every position up to the last row's
+  int32_t first_slot = 0;            // where KV of the first row lies; the others follow
+  absl::Span<const BlockId> blocks;  // covers every slot up to the last row's
 };
 
 struct Pass {
-  size_t first_row = 0;            // in the residual stream; of a chunk
-  std::vector<TokenId> tokens;     // [rows]
-  std::vector<int32_t> positions;  // [rows]
+  size_t first_row = 0;         // in the residual stream; of a chunk
+  std::vector<TokenId> tokens;  // [rows]
+  std::vector<int32_t>
+      positions;  // [rows]: what embedding and rotation take; a runner's are the slots
   std::vector<PassSequence> sequences;
   std::vector<size_t> logit_rows;  // rows whose logits are wanted
 };
@@ -92,13 +93,13 @@ class Transformer {
   void RotateHeads(int layer, float* qk, int32_t position) const;
   struct KvSlot {
     BlockId block;
-    int32_t position;
+    int32_t index, position;
   };
   void StoreRow(int layer, size_t row, const KvSlot& slot, KvPool& kv);
   void StoreKv(int layer, const Pass& chunk, KvPool& kv);
   void AttendTask(int layer, const AttentionTask& task, const KvPool& kv, float* scratch);
   void Mlp(const Layer& layer, const Pass& chunk);
-  void Reserve(size_t rows, int32_t last_position);
+  void Reserve(const Pass& pass);
 
   ModelConfig config_;
   const LayerTraits& traits_;

@@ -265,6 +265,24 @@ TEST_F(AdminTest, PurgeIsADryRunUnlessForcedAndTakesOnlyWhatFits) {
   EXPECT_EQ(List().size(), 2u) << "bob's is there";
 }
 
+TEST_F(AdminTest, PurgeForgetsThePromptsThatAnEntryAnswers) {
+  Warm({1});
+  ASSERT_TRUE(client_.Generate(TextSpec(Text(1), 8)).ok());
+  ASSERT_TRUE(client_.Generate(TextSpec(Text(1) + " and more", 8)).ok());
+  Warm({2});
+  server_.Settle();
+  ASSERT_EQ(client_.GetCacheStats()->similarity().prompt_count(), 3);
+  wire::PurgeCacheEntriesRequest purge;
+  purge.set_text_prefix(Text(1) + " and more");
+  purge.set_force(true);
+  ASSERT_TRUE(client_.PurgeCacheEntries(purge).ok());
+  EXPECT_EQ(client_.GetCacheStats()->similarity().prompt_count(), 2)
+      << "the first reply still begins with the shorter prompt";
+  purge.set_text_prefix(Text(1));
+  ASSERT_TRUE(client_.PurgeCacheEntries(purge).ok());
+  EXPECT_EQ(client_.GetCacheStats()->similarity().prompt_count(), 1);
+}
+
 TEST_F(AdminTest, PurgeFailsNoRequestThatRunsOnWhatGoes) {
   Warm({1});
   server_.gate().Close();

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/http_server.h"
 #include "tests/integration/raw_call.h"
 #include "tests/integration/test_server.h"
 
@@ -246,6 +247,14 @@ TEST(LifecycleTest, DrainOutOfTimeEndsWhatRuns) {
   EXPECT_FALSE(stream.completed());
   server.gate().Open();
   drain.join();
+}
+
+TEST(LifecycleTest, HttpEndsThoughItIsStoppedRightAfterItsStart) {
+  const server::HttpCallbacks callbacks{[] { return std::string(); }, [] { return true; }};
+  for (int i = 0; i < 100; ++i) {
+    const auto http = server::HttpServer::Start("127.0.0.1:0", callbacks);
+    ASSERT_TRUE(http.ok()) << http.status();
+  }
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "client/paper/paper_record.h"
+
 namespace reprise::client {
 namespace {
 
@@ -52,6 +54,40 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"AfterQuote", "text\n\"a\"b\n", "t.csv:2: text after a closing quote"}),
     [](const auto& info) { return std::string(info.param.name); });
 
+TEST(CsvTest, ReadsBackWhatItWrites) {
+  const std::vector<std::string> fields = {"plain", "a, b", "say \"so\"", "two\nlines", ""};
+  const std::string text = CsvLine({"a", "b", "c", "d", "e"}) + CsvLine(fields);
+  for (size_t i = 0; i < fields.size(); ++i) {
+    const auto values = ParseCsvColumn(text, std::string(1, static_cast<char>('a' + i)), "t.csv");
+    ASSERT_TRUE(values.ok()) << values.status();
+    EXPECT_THAT(*values, ElementsAre(fields[i]));
+  }
+}
+
+TEST(CsvTest, KeepsARowOfTheExperimentInItsColumns) {
+  PaperRow row;
+  row.arm = "P0";
+  row.label = "Who, \"exactly\"?";
+  row.output = {5, 6};
+  row.similarity = OutputSimilarity{0.25, 0.5, 0.75};
+  row.fed = "13@4";
+  const std::string text = PaperCsvHeader() + ToCsv(row) + ToCsv(PaperRow());
+  const std::pair<const char*, const char*> wanted[] = {{"arm", "P0"},
+                                                        {"text", "Who, \"exactly\"?"},
+                                                        {"prompt_similarity", ""},
+                                                        {"similarity_new", "0.25"},
+                                                        {"similarity_as_published", "0.75"},
+                                                        {"fed", "13@4"},
+                                                        {"output", "5 6"},
+                                                        {"client_ms", "0"}};
+  for (const auto& [column, value] : wanted) {
+    const auto values = ParseCsvColumn(text, column, "t.csv");
+    ASSERT_TRUE(values.ok()) << values.status();
+    EXPECT_EQ(values->front(), value) << column;
+  }
+  EXPECT_THAT(*ParseCsvColumn(text, "similarity_new", "t.csv"), ElementsAre("0.25", ""));
+}
+
 TEST(CsvTest, ReportsAMissingFile) {
   EXPECT_EQ(ReadCsvColumn("/nonexistent/x.csv", "text").status().code(),
             absl::StatusCode::kNotFound);
@@ -68,6 +104,12 @@ TEST(CsvTest, ReadsThePromptsOfThePaper) {
       return prompt.compare(0, prefix.size(), prefix) == 0;
     });
     EXPECT_TRUE(extends) << prompt;
+  }
+  const auto unrelated = ReadCsvColumn("tests/data/paper/unrelated_prompts.csv", "text");
+  ASSERT_TRUE(unrelated.ok());
+  EXPECT_EQ(unrelated->size(), 4u);
+  for (const std::string& prompt : *unrelated) {
+    for (const std::string& other : *cache) EXPECT_NE(prompt[0], other[0]) << prompt;
   }
 }
 
