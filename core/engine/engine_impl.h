@@ -2,7 +2,6 @@
 // belong to the engine thread; workers hand results back as posted closures.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -20,6 +19,7 @@
 #include "core/engine/compression.h"
 #include "core/engine/cost_model.h"
 #include "core/engine/engine.h"
+#include "core/engine/engine_jobs.h"
 #include "core/engine/scheduler.h"
 #include "core/engine/sequence.h"
 #include "core/engine/worker_thread.h"
@@ -67,27 +67,12 @@ class EngineImpl final : public Engine {
     bool given_up = false;                    // it stalled: its request went on without it
   };
 
-  // An explanation that waits for the embedding thread; `dead`: nobody waits for it.
-  struct ExplainJob {
-    ExplainRequest request;  // without what only the caller may use
-    std::atomic<bool> dead{false};
-    std::promise<Explanation> explained;
-  };
-
   // An embedding and the cached prompts nearest to it.
   struct Nearest {
     std::vector<float> embedding;
     std::vector<Neighbor> neighbors;
     bool evicted = false;  // there were nearer ones whose KV is gone
     int wanted = 0;        // of neighbors
-  };
-  // A prompt that was reused and is computed again to be compared.
-  struct Shadow {
-    CacheNamespace* in = nullptr;
-    std::vector<TokenId> ids;     // whole blocks
-    std::vector<BlockId> reused;  // each with a reference
-    std::vector<BlockId> cold;    // private
-    int32_t computed = 0;
   };
 
   // Rows of a step by kind.
@@ -260,6 +245,7 @@ class EngineImpl final : public Engine {
   // engine_schedule.cc: what a step is made of, and what it teaches.
   int32_t PendingNow(const Sequence& sequence) const;
   ScheduleSnapshot TakeSnapshot() const;
+  SchedulePlan PlanStep();
   void Preempt(size_t index);
   void TraceStep(const SchedulePlan& plan, const StepRows& rows, StepTrace trace) const;
   StepRows CountRows(const std::vector<SequencePtr>& members, const StepBatch& batch) const;
@@ -357,10 +343,6 @@ class EngineImpl final : public Engine {
   std::vector<SequencePtr> running_;  // oldest first
   absl::flat_hash_set<SequenceId> cancelled_;
 
-  struct PendingCopy {
-    SegmentRecord record;
-    std::vector<BlockId> blocks;  // each with a reference
-  };
   std::deque<PendingCopy> copies_;    // segments still to be copied out of their blocks
   std::vector<SegmentWrite> writes_;  // copied, not handed to the store yet
   int64_t writes_bytes_ = 0;
@@ -369,22 +351,13 @@ class EngineImpl final : public Engine {
   int64_t durable_segments_ = 0;
   int64_t other_bytes_ = 0;  // of payload in the store under other identities, at most
   absl::Duration last_activity_;
-  bool store_enabled_ = true;  // off after repeated failures
-  int store_failures_ = 0;     // in a row
-  struct OutstandingLoad {
-    std::shared_ptr<LoadAccount> account;
-    absl::Duration predicted;
-  };
+  bool store_enabled_ = true;          // off after repeated failures
+  int store_failures_ = 0;             // in a row
   std::deque<OutstandingLoad> loads_;  // the reader's, in its order, those of ended requests too
   bool reader_stalled_ = false;        // loads_ are given up
   bool retrying_store_ = false;
   // While it is off; while the last save of the vectors failed.
   absl::Duration retry_store_at_, retry_vectors_at_;
-  struct PendingEmbedding {
-    CacheNamespace* in = nullptr;
-    std::vector<TokenId> ids;
-    std::string text;
-  };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
   absl::Duration embed_beside_from_;                         // while others decode: not before

@@ -1,0 +1,56 @@
+// What waits in the engine besides sequences.
+//
+// Threading  the engine thread owns it, but for what is atomic, and promises.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/engine/cache_namespace.h"
+#include "core/engine/engine.h"
+#include "core/engine/sequence.h"
+
+namespace reprise {
+
+// An explanation that waits for the embedding thread; `dead`: nobody waits for it.
+struct ExplainJob {
+  ExplainRequest request;  // without what only the caller may use
+  std::atomic<bool> dead{false};
+  std::promise<Explanation> explained;
+};
+
+// A prompt that was reused and is computed again to be compared.
+struct Shadow {
+  CacheNamespace* in = nullptr;
+  std::vector<TokenId> ids;     // whole blocks
+  std::vector<BlockId> reused;  // each with a reference
+  std::vector<BlockId> cold;    // private
+  int32_t computed = 0;
+};
+
+// A segment still to be copied out of its blocks.
+struct PendingCopy {
+  SegmentRecord record;
+  std::vector<BlockId> blocks;  // each with a reference
+};
+
+// What the reader has to do or is at.
+struct OutstandingLoad {
+  std::shared_ptr<LoadAccount> account;
+  absl::Duration predicted;
+};
+
+// A prompt that is to be found by its meaning.
+struct PendingEmbedding {
+  CacheNamespace* in = nullptr;
+  std::vector<TokenId> ids;
+  std::string text;
+};
+
+}  // namespace reprise
