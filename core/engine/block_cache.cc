@@ -243,6 +243,15 @@ absl::StatusOr<int32_t> BlockCache::SetPinned(NamespaceId in, absl::Span<const T
   return tokens;
 }
 
+int32_t BlockCache::PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) const {
+  int32_t pinned = 0;
+  for (const PrefixIndex::Hit& hit : trees_[in]->index.Find(ids).hits) {
+    if (!IsPinned(static_cast<BlockId>(hit.value))) break;
+    ++pinned;
+  }
+  return pinned;
+}
+
 int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at) {
   Tree& tree = *trees_[in];
   const PrefixIndex::Match found = tree.index.Find(ids);

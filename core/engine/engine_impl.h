@@ -127,7 +127,13 @@ class EngineImpl final : public Engine {
   void ForEachNamespace(absl::FunctionRef<void(CacheNamespace&)> visit) const;
   CacheNamespace* Largest(absl::FunctionRef<int64_t(const CacheNamespace&)> size) const;
   static int32_t MostBlocks(const Sequence& sequence);
+  int32_t PinnedBlocks(const Sequence& sequence) const;
+  int32_t MostUnpinned(const Sequence& sequence) const;
+  int32_t PromisedBlocks(const CacheNamespace& in) const;
   bool HasQuotaFor(const Sequence& sequence) const;
+  int32_t LeftByPins(const Sequence& sequence) const;
+  bool KeepsPromises() const;
+  absl::Status PinInMemory(const CacheNamespace& in, absl::Span<const TokenId> ids, bool pinned);
   void RefuseWhatPinsShutOut();
   NamespaceStats StatsOf(const CacheNamespace& in) const;
   void PublishNamespaces();

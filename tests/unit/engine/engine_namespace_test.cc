@@ -164,6 +164,60 @@ TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfAQuotaRefuseWhatWouldWaitForEv
   EXPECT_THAT(std::string(reply.status.message()), HasSubstr("pinned entries leave"));
 }
 
+absl::Status Pin(EngineHarness& harness, const std::string& tenant, const std::string& text) {
+  return harness.engine().MarkEntry({tenant, TextRequest(text, 0).prompt, true, {}}).status();
+}
+
+TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfThePoolRefuseOnlyWhatWouldWaitForEver) {
+  HarnessOptions options = Options();
+  options.num_blocks = 16;
+  EngineHarness harness(options);
+  harness.Run(Of("alice", Letters(1, 128), 0));
+  ASSERT_TRUE(Pin(harness, "alice", Letters(1, 128)).ok()) << "half of the pool";
+  PendingReply large = harness.Submit(Of("bob", Letters(2, 128), 0));  // and one block more
+  PendingReply small = harness.Submit(Of("carl", Letters(3, 64), 0));
+  EXPECT_TRUE(absl::IsResourceExhausted(large.reply.get().status));
+  EXPECT_TRUE(small.reply.get().status.ok());
+}
+
+TEST(EngineNamespaceTest, WhatAPromptSharesOfPinnedEntriesDoesNotCountTwice) {
+  for (const int64_t quota : {0, 20}) {
+    HarnessOptions options = Options({.host_bytes = quota * BlockBytes()});
+    options.num_blocks = 20;
+    EngineHarness harness(options);
+    const std::string system = Letters(1, 144);  // nine of twenty blocks
+    harness.Run(Of("alice", system, 0));
+    ASSERT_TRUE(Pin(harness, "alice", system).ok());
+    const Reply reply = harness.Run(Of("alice", system + Letters(2, 30), 16));  // thirteen
+    EXPECT_TRUE(reply.status.ok()) << quota << ": " << reply.status;
+    EXPECT_EQ(reply.result.usage.cached_tokens, 144);
+    GenerateRequest cold = Of("alice", system + Letters(2, 30), 16);
+    cold.cache_policy = CachePolicy::kBypass;
+    EXPECT_TRUE(absl::IsResourceExhausted(harness.Run(cold).status)) << "it shares nothing";
+  }
+}
+
+TEST(EngineNamespaceTest, APinThatTakesWhatARunningRequestMayNeedIsRefused) {
+  for (const int64_t quota : {0, 20}) {
+    HarnessOptions options = Options({.host_bytes = quota * BlockBytes()});
+    options.num_blocks = 20;
+    EngineHarness harness(options);
+    harness.Run(Of("alice", Letters(1, 128), 0));
+    harness.gate().Close();
+    PendingReply running = harness.Submit(Of("alice", Letters(2, 16), 200));  // fifteen blocks
+    harness.gate().AwaitWaiter();
+    const auto pin = [&] { return Pin(harness, "alice", Letters(1, 128)); };
+    std::future<absl::Status> pinned = std::async(std::launch::async, pin);
+    while (pinned.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+      harness.gate().LetOnePass();
+    }
+    ASSERT_TRUE(absl::IsResourceExhausted(pinned.get())) << quota;
+    harness.gate().Open();
+    EXPECT_TRUE(running.reply.get().status.ok());
+    EXPECT_TRUE(pin().ok()) << "there is room now";
+  }
+}
+
 TEST(EngineNamespaceTest, ADiskQuotaIsNeverExceededAndItsOwnEntriesGiveWay) {
   const int64_t block = BlockBytes();
   EngineHarness harness(Options({.disk_bytes = 20 * block}));
