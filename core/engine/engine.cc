@@ -176,15 +176,16 @@ bool EngineImpl::TakeTasks(bool wait) {
 }
 
 bool EngineImpl::IsIdle() const {
-  return !HasSequences() && shadows_.empty() && copies_.empty() && writes_.empty() &&
-         writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() && !embedding_now_ &&
-         adding_vectors_ == 0 && (!VectorsToSave(/*all=*/false) || vectors_not_saved_) &&
-         !saving_vectors_ && !retrying_store_;
+  return !HasSequences() && shadows_.empty() && flushes_.empty() && copies_.empty() &&
+         writes_.empty() && writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() &&
+         !embedding_now_ && adding_vectors_ == 0 &&
+         (!VectorsToSave(/*all=*/false) || vectors_not_saved_) && !saving_vectors_ &&
+         !retrying_store_;
 }
 
 void EngineImpl::Loop() {
   const auto has_work = [this] {
-    return !running_.empty() || !copies_.empty() || MayWriteDeferred() ||
+    return !running_.empty() || !copies_.empty() || MayWriteDeferred() || FlushMayAdvance() ||
            NextAdmitted().has_value() || (!shadows_.empty() && !HasSequences());
   };
   while (TakeTasks(/*wait=*/!has_work())) {
@@ -203,16 +204,18 @@ void EngineImpl::Loop() {
       CopyOneSegment();
       if (DecodingLeavesRoom()) RunQueuedEmbeddings();
     } else {
-      while (!copies_.empty()) CopyOneSegment();
+      CopyOneSegment();
       if (MayWriteDeferred()) WriteDeferred();
       RunQueuedEmbeddings();
       if (!HasSequences()) StepShadow();
       // One flush of all that waits: each makes a file.
-      if (Now() - last_activity_ >= options_.flush_after_idle && !MayWriteDeferred()) {
+      if (Now() - last_activity_ >= options_.flush_after_idle && copies_.empty() &&
+          !MayWriteDeferred()) {
         FlushWrites();
         SaveVectors(/*all=*/false);
       }
     }
+    AdvanceFlush();
     PublishState();
   }
 }
@@ -375,6 +378,7 @@ void EngineImpl::Drain(absl::Duration limit) {
       while (!copies_.empty()) CopyOneSegment();
     }
     while (!copies_.empty()) CopyOneSegment();
+    while (!flushes_.empty()) EndFlush();
     FlushWrites();
     SaveVectors(/*all=*/true);
     writer_->Post([this, flushed] { Post([flushed] { flushed->set_value(); }); });

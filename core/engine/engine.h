@@ -225,7 +225,9 @@ class Engine {
   virtual absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
                                                  absl::Span<const TokenId> ids) = 0;
 
-  // Makes all KV of requests that have ended durable. kFailedPrecondition: the store is off.
+  // Makes all KV of requests that have ended durable, that of first uses too, but for what was
+  // refused: it would not be loaded (EngineOptions::write_selectively), or a limit is reached.
+  // Steps go on meanwhile. kFailedPrecondition: the store is off.
   virtual absl::Status Flush() = 0;
 
   virtual ArchiveFormat GetArchiveFormat() const = 0;

@@ -296,6 +296,10 @@ class EngineImpl final : public Engine {
   void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
   size_t NumDeferred() const;
   bool MayWriteDeferred() const;
+  bool FlushMayAdvance() const;
+  void AdvanceFlush();
+  void EndFlush();
+  std::optional<std::pair<CacheNamespace*, std::vector<TokenId>>> TakeDeferred();
   void WriteDeferred();
   bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
   void EndWrite(const SegmentRecord& record);
@@ -349,8 +353,10 @@ class EngineImpl final : public Engine {
   std::vector<SequencePtr> running_;  // oldest first
   absl::flat_hash_set<SequenceId> cancelled_;
 
-  std::deque<PendingCopy> copies_;    // segments still to be copied out of their blocks
-  std::vector<SegmentWrite> writes_;  // copied, not handed to the store yet
+  std::deque<PendingFlush> flushes_;
+  int64_t copies_queued_ = 0, copies_done_ = 0;  // since start
+  std::deque<PendingCopy> copies_;               // segments still to be copied out of their blocks
+  std::vector<SegmentWrite> writes_;             // copied, not handed to the store yet
   int64_t writes_bytes_ = 0;
   int64_t pending_bytes_ = 0;     // of payload in copies_, in writes_ and with the writer
   int64_t writing_segments_ = 0;  // handed to the store

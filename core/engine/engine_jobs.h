@@ -40,6 +40,13 @@ struct PendingCopy {
   std::vector<BlockId> blocks;  // each with a reference
 };
 
+// A caller that waits until what there was when it came is durable.
+struct PendingFlush {
+  std::promise<bool> done;  // whether the store was on then
+  std::deque<std::pair<CacheNamespace*, std::vector<TokenId>>> deferred;  // still to be queued
+  std::optional<int64_t> last_copy;  // of its copies, by their number, once all are queued
+};
+
 // What the reader has to do or is at.
 struct OutstandingLoad {
   std::shared_ptr<LoadAccount> account;

@@ -19,7 +19,7 @@ void EngineImpl::Keep(Sequence& sequence) {
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
   CacheNamespace& in = *sequence.cache;
   blocks_.Commit(in.id, ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
-  if (StoreOn()) QueueSegments(in, ids, sequence.blocks, /*idle=*/false);
+  if (StoreOn()) QueueSegments(in, ids, sequence.blocks, sequence.request.writes_at_once);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
 
@@ -43,7 +43,7 @@ std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(CacheNamespace& in,
   return full ? std::optional(NotNow{WriteSkip::kQueueFull}) : std::nullopt;
 }
 
-// With `idle`, first uses are written too.
+// With `idle`, first uses are written too, and what would not be loaded.
 void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                                absl::Span<const BlockId> blocks, bool idle) {
   std::optional<NotNow> not_now;  // of one segment and all behind it
@@ -94,6 +94,7 @@ void EngineImpl::QueueSegment(CacheNamespace& in, SegmentRecord&& record,
   in.disk.BeginWrite(record.key);
   copy.record = std::move(record);
   copies_.push_back(std::move(copy));
+  ++copies_queued_;
 }
 
 // First uses that wait, of all namespaces.
@@ -101,6 +102,7 @@ size_t EngineImpl::NumDeferred() const {
   size_t deferred = 0;
   ForEachNamespace(
       [&](const CacheNamespace& in) { deferred += in.write_admission.num_deferred(); });
+  for (const PendingFlush& flush : flushes_) deferred += flush.deferred.size();
   return deferred;
 }
 
@@ -112,20 +114,32 @@ bool EngineImpl::MayWriteDeferred() const {
          Now() - last_activity_ >= options_.flush_after_idle;
 }
 
-// The oldest first use of the namespace with most, as far as its KV is still there.
-void EngineImpl::WriteDeferred() {
+// What a flush waits for, or else the oldest first use of the namespace with most.
+std::optional<std::pair<CacheNamespace*, std::vector<TokenId>>> EngineImpl::TakeDeferred() {
+  for (PendingFlush& flush : flushes_) {
+    if (flush.deferred.empty()) continue;
+    auto first = std::move(flush.deferred.front());
+    flush.deferred.pop_front();
+    return first;
+  }
   CacheNamespace* in = Largest([](const CacheNamespace& each) {
     return static_cast<int64_t>(each.write_admission.num_deferred());
   });
-  if (in == nullptr) return;
-  const auto ids = in->write_admission.TakeDeferred();
-  if (!ids || !StoreOn()) return;
-  const std::vector<BlockId> blocks = blocks_.ShareExact(in->id, *ids);
-  const size_t there = std::min(ids->size(), blocks.size() * kBlockTokens);
-  QueueSegments(*in, absl::MakeConstSpan(*ids).first(there), blocks, /*idle=*/true);
+  if (in == nullptr) return std::nullopt;
+  return std::pair(in, *in->write_admission.TakeDeferred());
+}
+
+// One first use, as far as its KV is still there.
+void EngineImpl::WriteDeferred() {
+  const auto taken = TakeDeferred();
+  if (!taken || !StoreOn()) return;
+  const auto& [in, ids] = *taken;
+  const std::vector<BlockId> blocks = blocks_.ShareExact(in->id, ids);
+  const size_t there = std::min(ids.size(), blocks.size() * kBlockTokens);
+  QueueSegments(*in, absl::MakeConstSpan(ids).first(there), blocks, /*idle=*/true);
   for (const BlockId block : blocks) blocks_.Release(block);
-  if (there == ids->size()) return;
-  parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids->size() - there));
+  if (there == ids.size()) return;
+  parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids.size() - there));
 }
 
 // One segment a turn, so that copying never holds up a step for long.
@@ -133,6 +147,7 @@ void EngineImpl::CopyOneSegment() {
   if (copies_.empty()) return;
   PendingCopy copy = std::move(copies_.front());
   copies_.pop_front();
+  ++copies_done_;
   const auto block_bytes = static_cast<size_t>(parts_.runner->block_bytes());
   SegmentWrite write;
   write.payload.resize(copy.blocks.size() * block_bytes);

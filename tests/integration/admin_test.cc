@@ -26,6 +26,8 @@ std::string Text(int number) {
 
 TestServerOptions Options() {
   TestServerOptions options;
+  options.cache_policy = CachePolicy::kReadOnly;  // what a warm-up does not follow
+  options.engine.write_selectively = true;
   Digest other;
   other.fill(9);
   options.namespaces = {{"tests", Digest{}, {}, {"tests"}}, {"bob", other, {}, {"bob"}}};
