@@ -47,6 +47,7 @@ EngineImpl::EngineImpl(const EngineOptions& options, EngineParts parts)
       made_(parts_.runner->num_blocks()) {
   if (parts_.namespaces.empty()) parts_.namespaces = {{"default", parts_.identity, {}, {}}};
   namespaces_.resize(parts_.namespaces.size());
+  queued_of_.resize(parts_.namespaces.size());
   for (size_t i = 0; i < parts_.namespaces.size(); ++i) {
     for (const std::string& tenant : parts_.namespaces[i].tenants) spec_of_tenant_[tenant] = i;
   }
@@ -126,7 +127,11 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   RETURN_IF_ERROR(CheckRequest(request));
   const std::lock_guard lock(mutex_);
   if (draining_ || stopping_) return absl::UnavailableError("the server is shutting down");
-  if (queued_count_ >= options_.max_queued_requests) {
+  const size_t spec = *SpecOf(request.tenant);
+  const bool full = queued_count_ >= options_.max_queued_requests;
+  const int most = *std::max_element(queued_of_.begin(), queued_of_.end());
+  // Below, or who holds most of the queue gives way, until the two hold as much.
+  if (full && queued_of_[spec] + 1 >= most) {
     return absl::ResourceExhaustedError(absl::StrCat(
         queued_count_, " requests are waiting, the limit is ", options_.max_queued_requests));
   }
@@ -136,12 +141,14 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   sequence->submitted = Now();
   sequence->result.reuse.mode = ModeOf(*sequence);
   sequence->result.reuse.exact = options_.exact;
+  sequence->spec = spec;
   ++queued_count_;
+  ++queued_of_[spec];
   idle_ = false;
-  const size_t spec = *SpecOf(sequence->request.tenant);
-  inbox_.push_back([this, sequence, spec] {
+  inbox_.push_back([this, sequence, spec, full] {
     sequence->cache = &Open(spec);
     queued_.push_back(sequence);
+    if (full) KeepQueueWithinLimit();
   });
   news_.notify_one();
   return id;
@@ -225,6 +232,30 @@ void EngineImpl::LeaveQueue(Sequence& sequence) {
   sequence.counted_as_queued = false;
   const std::lock_guard lock(mutex_);
   --queued_count_;
+  --queued_of_[sequence.spec];
+}
+
+// Whether the queue is too long; then the one to leave it, the latest of the namespace that
+// holds most of it.
+EngineImpl::SequencePtr EngineImpl::Displaced() {
+  const std::lock_guard lock(mutex_);
+  if (queued_count_ <= options_.max_queued_requests) return nullptr;
+  const auto most = std::max_element(queued_of_.begin(), queued_of_.end());
+  const auto spec = static_cast<size_t>(most - queued_of_.begin());
+  for (auto at = queued_.rbegin(); at != queued_.rend(); ++at) {
+    if ((*at)->counted_as_queued && (*at)->spec == spec) return *at;
+  }
+  return nullptr;  // it is in the inbox, behind this
+}
+
+void EngineImpl::KeepQueueWithinLimit() {
+  while (const SequencePtr sequence = Displaced()) {
+    Finish(sequence,
+           absl::ResourceExhaustedError(absl::StrCat(
+               options_.max_queued_requests,
+               " requests are waiting, which is the limit, most of them of ",
+               parts_.namespaces[sequence->spec].name, ": the latest gives way to others'")));
+  }
 }
 
 // Ends sequences that were cancelled or whose deadline has passed.

@@ -107,6 +107,8 @@ class EngineImpl final : public Engine {
   bool HasSequences() const { return !queued_.empty() || !waiting_.empty() || !running_.empty(); }
   bool IsIdle() const;
   void LeaveQueue(Sequence& sequence);
+  SequencePtr Displaced();
+  void KeepQueueWithinLimit();
   bool EndRest(bool late);
   std::future<Explanation> StartExplain(const std::shared_ptr<ExplainJob>& job);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
@@ -332,6 +334,7 @@ class EngineImpl final : public Engine {
   bool draining_ = false;
   bool idle_ = false;
   int queued_count_ = 0;
+  std::vector<int> queued_of_;  // of these, by spec
   SequenceId next_id_ = 1;
 
   // By spec; null until something is known of it.

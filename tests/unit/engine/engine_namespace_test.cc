@@ -142,14 +142,44 @@ TEST(EngineNamespaceTest, WhoWaitsForItsOwnQuotaHoldsUpNobodyElse) {
   const int64_t block = BlockBytes();
   EngineHarness harness(Options({.host_bytes = 8 * block}));
   harness.gate().Close();
-  PendingReply first = harness.Submit(Of("alice", Letters(1, 80), 16));
-  PendingReply second = harness.Submit(Of("alice", Letters(2, 80), 16));  // no room beside it
-  PendingReply other = harness.Submit(Of("bob", Letters(3, 80), 1));
-  harness.gate().Open();
+  PendingReply first = harness.Submit(Of("alice", Letters(1, 16), 90));
+  PendingReply second = harness.Submit(Of("alice", Letters(2, 16), 90));  // no room beside it
+  PendingReply other = harness.Submit(Of("bob", Letters(3, 8), 1));
+  // Until the end of alice's first is near, for which the second waits.
+  while (other.reply.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready &&
+         harness.steps() < 80) {
+    harness.gate().AwaitWaiter();
+    harness.gate().LetOnePass();
+  }
+  ASSERT_EQ(other.reply.wait_for(std::chrono::seconds(0)), std::future_status::ready);
   EXPECT_TRUE(other.reply.get().status.ok());
+  harness.gate().Open();
   EXPECT_TRUE(first.reply.get().status.ok());
   EXPECT_TRUE(second.reply.get().status.ok());
   EXPECT_LE(StatsOf(harness, "alice").host_bytes, 8 * block);
+}
+
+TEST(EngineNamespaceTest, ATenantThatFillsTheQueueGivesWayUntilOthersHoldAsMuch) {
+  HarnessOptions options = Options({.host_bytes = 8 * BlockBytes()});
+  options.engine.max_queued_requests = 4;
+  EngineHarness harness(options);
+  harness.gate().Close();
+  std::vector<PendingReply> alice, bob;
+  const auto submit = [&](const std::string& tenant, std::vector<PendingReply>& to) {
+    to.push_back(harness.Submit(Of(tenant, Letters(1, 80), 16)));
+  };
+  submit("alice", alice);
+  harness.gate().AwaitWaiter();
+  for (int i = 0; i < 4; ++i) submit("alice", alice);  // one runs, four wait for its quota
+  EXPECT_TRUE(absl::IsResourceExhausted(harness.Refusal(Of("alice", Prompt(1)))));
+  for (int i = 0; i < 2; ++i) submit("bob", bob);
+  harness.gate().Open();
+  for (PendingReply& each : bob) EXPECT_TRUE(each.reply.get().status.ok());
+  for (size_t i = 0; i < alice.size(); ++i) {
+    EXPECT_EQ(alice[i].reply.get().status.code(),
+              i < 3 ? absl::StatusCode::kOk : absl::StatusCode::kResourceExhausted)
+        << i;
+  }
 }
 
 TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfAQuotaRefuseWhatWouldWaitForEver) {
