@@ -392,7 +392,10 @@ void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
     }
   }
   ForgetOldPrompts();
-  if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
+  if (!listing.status.ok()) return;
+  // The limits may have become smaller.
+  ForEachNamespace([this](CacheNamespace& in) { MakeRoomToWrite(in, 0); });
+  EvictFromStore();
 }
 
 }  // namespace reprise

@@ -268,6 +268,18 @@ TEST(EngineNamespaceTest, ADiskQuotaIsNeverExceededAndItsOwnEntriesGiveWay) {
   EXPECT_EQ(harness.Run(Of("bob", Prompt(100))).result.reuse.disk_tokens, 79);
 }
 
+TEST(EngineNamespaceTest, ADiskQuotaHoldsFromTheStartForWhatTheStoreHad) {
+  const int64_t quota = 10 * BlockBytes();
+  EngineHarness harness(Options());
+  for (int i = 0; i < 6; ++i) harness.Run(Of("alice", Prompt(i)));
+  harness.Settle();
+  EXPECT_GT(StatsOf(harness, "alice").disk_bytes, quota);
+  harness.options().namespaces[0].quota.disk_bytes = quota;
+  harness.Restart();
+  EXPECT_LE(StatsOf(harness, "alice").disk_bytes, quota);
+  EXPECT_GT(StatsOf(harness, "alice").disk_bytes, 0);
+}
+
 TEST(EngineNamespaceTest, ASegmentLargerThanTheQuotaIsNotWrittenAndCounted) {
   EngineHarness harness(Options({.disk_bytes = BlockBytes()}));
   EXPECT_TRUE(harness.Run(Of("alice", Prompt(1))).status.ok());
