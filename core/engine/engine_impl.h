@@ -205,7 +205,7 @@ class EngineImpl final : public Engine {
   // engine_shadow.cc: what was reused, computed again.
   void QueueShadow(const Sequence& sequence, const Usage& usage);
   void StepShadow();
-  ShadowResult CompareShadow(const Shadow& shadow);
+  std::optional<ShadowResult> CompareShadow(Shadow& shadow);
   void EndShadow(ShadowResult result);
   void MakeRoomOfShadows();
 

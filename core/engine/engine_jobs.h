@@ -31,7 +31,8 @@ struct Shadow {
   std::vector<TokenId> ids;     // whole blocks
   std::vector<BlockId> reused;  // each with a reference
   std::vector<BlockId> cold;    // private
-  int32_t computed = 0;
+  int32_t computed = 0;         // tokens
+  size_t compared = 0;          // blocks, once all are computed
 };
 
 // A segment still to be copied out of its blocks.
