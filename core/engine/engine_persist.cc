@@ -46,14 +46,17 @@ std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(CacheNamespace& in,
 // With `idle`, first uses are written too, and what would not be loaded.
 void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                                absl::Span<const BlockId> blocks, bool idle) {
-  std::optional<NotNow> not_now;  // of one segment and all behind it
+  std::optional<NotNow> not_now;  // of one segment and all behind it, as the next
+  bool over_quota = false;
   for (SegmentRecord& record : in.disk.Missing(ids)) {
-    if (!not_now) not_now = WhyNotNow(in, record, idle);
+    if (!not_now && !over_quota) not_now = WhyNotNow(in, record, idle);
     if (!not_now) {
-      if (!MakeRoomToWrite(in, PayloadBytes(record.ids.size()))) {
-        return parts_.metrics->SegmentOverQuota(in.spec->name);
+      over_quota = over_quota || !MakeRoomToWrite(in, PayloadBytes(record.ids.size()));
+      if (over_quota) {
+        parts_.metrics->SegmentOverQuota(in.spec->name);
+      } else {
+        QueueSegment(in, std::move(record), blocks);
       }
-      QueueSegment(in, std::move(record), blocks);
     } else if (not_now->skip) {
       parts_.metrics->SegmentSkipped(*not_now->skip, PayloadBytes(record.ids.size()));
     } else {
