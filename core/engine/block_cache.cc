@@ -132,12 +132,12 @@ bool BlockCache::EvictFrom(Tree& tree) {
 }
 
 void BlockCache::Remove(Tree& tree, PrefixIndex::NodeId leaf) {
+  tree.marks.Forget(leaf);
   const auto block = static_cast<BlockId>(*tree.index.Remove(leaf));
   if (pool_.references(block) > 1) CountInUse(block, -1);
   cached_[block] = false;
   --num_cached_;
   Drop(block);
-  tree.marks.Forget(leaf);
 }
 
 PrefixIndex::NodeId BlockCache::Keep(Tree& tree, const Place& place, absl::Span<const TokenId> ids,
