@@ -158,45 +158,4 @@ absl::StatusOr<PurgedEntry> EngineImpl::PurgeEntry(const std::string& tenant,
   });
 }
 
-absl::Status EngineImpl::Flush() {
-  std::future<bool> flushed;
-  OnEngine<bool>([&] {
-    PendingFlush& flush = flushes_.emplace_back();
-    flushed = flush.done.get_future();
-    ForEachNamespace([&](CacheNamespace& in) {
-      while (auto ids = in.write_admission.TakeDeferred()) {
-        flush.deferred.emplace_back(&in, *std::move(ids));
-      }
-    });
-    return true;
-  });
-  if (flushed.get()) return absl::OkStatus();
-  return absl::FailedPreconditionError("the store is off: nothing can be made durable");
-}
-
-// Whether a flush has something to do other than to wait for the writer.
-bool EngineImpl::FlushMayAdvance() const {
-  if (flushes_.empty()) return false;
-  return flushes_.front().deferred.empty() || !StoreOn() ||
-         pending_bytes_ < options_.write_batch_bytes;
-}
-
-// A part of the first flush: it holds up no step for long.
-void EngineImpl::AdvanceFlush() {
-  if (!FlushMayAdvance()) return;
-  PendingFlush& flush = flushes_.front();
-  if (!flush.deferred.empty()) return WriteDeferred();
-  if (!flush.last_copy) flush.last_copy = copies_queued_;
-  if (copies_done_ >= *flush.last_copy) EndFlush();
-}
-
-// All of the first flush is copied: it is durable behind the writes, and behind the account of
-// them.
-void EngineImpl::EndFlush() {
-  const auto done = std::make_shared<std::promise<bool>>(std::move(flushes_.front().done));
-  flushes_.pop_front();
-  FlushWrites();
-  writer_->Post([this, done] { Post([this, done] { done->set_value(StoreOn()); }); });
-}
-
 }  // namespace reprise

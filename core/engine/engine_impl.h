@@ -101,14 +101,10 @@ class EngineImpl final : public Engine {
   void Post(Task task);
   void Loop();
   bool TakeTasks(bool wait);
-  void CheckEnded();
   void PublishState();
   CacheStats CollectStats();
   bool HasSequences() const { return !queued_.empty() || !waiting_.empty() || !running_.empty(); }
   bool IsIdle() const;
-  void LeaveQueue(Sequence& sequence);
-  SequencePtr Displaced();
-  void KeepQueueWithinLimit();
   bool EndRest(bool late);
   std::future<Explanation> StartExplain(const std::shared_ptr<ExplainJob>& job);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
@@ -119,6 +115,12 @@ class EngineImpl final : public Engine {
     return s.request.retrieval_mode.value_or(options_.retrieval_mode);
   }
   absl::Duration Now() const { return parts_.clock->Monotonic(); }
+
+  // engine_queue.cc: requests that leave the queue otherwise than by being taken up.
+  void LeaveQueue(Sequence& sequence);
+  SequencePtr Displaced();
+  void KeepQueueWithinLimit();
+  void CheckEnded();
 
   // engine_namespaces.cc: whose cache is whose.
   absl::StatusOr<size_t> SpecOf(const std::string& tenant) const;
@@ -285,6 +287,15 @@ class EngineImpl final : public Engine {
   void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void DropExpired();
 
+  // engine_flush.cc: what waits to be written.
+  size_t NumDeferred() const;
+  bool MayWriteDeferred() const;
+  bool FlushMayAdvance() const;
+  void AdvanceFlush();
+  void EndFlush();
+  std::optional<std::pair<CacheNamespace*, std::vector<TokenId>>> TakeDeferred();
+  void WriteDeferred();
+
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
   // Why a segment is not written now; without a reason it is when the engine is idle.
@@ -296,13 +307,6 @@ class EngineImpl final : public Engine {
   void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                      absl::Span<const BlockId> blocks, bool idle);
   void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
-  size_t NumDeferred() const;
-  bool MayWriteDeferred() const;
-  bool FlushMayAdvance() const;
-  void AdvanceFlush();
-  void EndFlush();
-  std::optional<std::pair<CacheNamespace*, std::vector<TokenId>>> TakeDeferred();
-  void WriteDeferred();
   bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
   void EndWrite(const SegmentRecord& record);
   void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);

@@ -100,51 +100,6 @@ void EngineImpl::QueueSegment(CacheNamespace& in, SegmentRecord&& record,
   ++copies_queued_;
 }
 
-// First uses that wait, of all namespaces.
-size_t EngineImpl::NumDeferred() const {
-  size_t deferred = 0;
-  ForEachNamespace(
-      [&](const CacheNamespace& in) { deferred += in.write_admission.num_deferred(); });
-  for (const PendingFlush& flush : flushes_) deferred += flush.deferred.size();
-  return deferred;
-}
-
-// Whether first uses may be written now: nothing else was to be done for a while, and what
-// was taken before is on its way.
-bool EngineImpl::MayWriteDeferred() const {
-  return StoreOn() && NumDeferred() > 0 && !HasSequences() &&
-         pending_bytes_ < options_.write_batch_bytes &&
-         Now() - last_activity_ >= options_.flush_after_idle;
-}
-
-// What a flush waits for, or else the oldest first use of the namespace with most.
-std::optional<std::pair<CacheNamespace*, std::vector<TokenId>>> EngineImpl::TakeDeferred() {
-  for (PendingFlush& flush : flushes_) {
-    if (flush.deferred.empty()) continue;
-    auto first = std::move(flush.deferred.front());
-    flush.deferred.pop_front();
-    return first;
-  }
-  CacheNamespace* in = Largest([](const CacheNamespace& each) {
-    return static_cast<int64_t>(each.write_admission.num_deferred());
-  });
-  if (in == nullptr) return std::nullopt;
-  return std::pair(in, *in->write_admission.TakeDeferred());
-}
-
-// One first use, as far as its KV is still there.
-void EngineImpl::WriteDeferred() {
-  const auto taken = TakeDeferred();
-  if (!taken || !StoreOn()) return;
-  const auto& [in, ids] = *taken;
-  const std::vector<BlockId> blocks = blocks_.ShareExact(in->id, ids);
-  const size_t there = std::min(ids.size(), blocks.size() * kBlockTokens);
-  QueueSegments(*in, absl::MakeConstSpan(ids).first(there), blocks, /*idle=*/true);
-  for (const BlockId block : blocks) blocks_.Release(block);
-  if (there == ids.size()) return;
-  parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids.size() - there));
-}
-
 // One segment a turn, so that copying never holds up a step for long.
 void EngineImpl::CopyOneSegment() {
   if (copies_.empty()) return;
