@@ -108,8 +108,9 @@ int RunList(const GlobalOptions& globals, const Options& options) {
 
 void AddList(CLI::App& cache, const GlobalOptions& globals, Command& chosen) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = Add(cache, "list", "List cached entries, most recently used first", chosen,
-                          [&globals, options] { return RunList(globals, *options); });
+  CLI::App* command =
+      Add(cache, "list", "List cached entries, those first that would be evicted last", chosen,
+          [&globals, options] { return RunList(globals, *options); });
   AddTenant(*command, *options, "only this tenant's; default: all");
   AddPrefix(*command, *options);
   CLI::Option* pinned = command->add_flag("--pinned", options->pinned_only, "only pinned ones");

@@ -129,10 +129,12 @@ absl::Status AdminHandlers::WarmCache(const CallFacts& call, const wire::WarmCac
   RETURN_IF_ERROR(CheckCount("prompts", request.prompts_size(), kMaxNamed));
   CallFacts as = call;
   as.tenant = TenantOf(call, request.tenant());
+  as.writes_at_once = true;
   for (const inference::v1::Prompt& prompt : request.prompts()) {
     inference::v1::GenerationSpec spec;
     *spec.mutable_prompt() = prompt;
     spec.set_max_output_tokens(0);
+    spec.mutable_cache()->set_policy(inference::v1::CACHE_POLICY_USE);  // not the server's default
     inference::v1::Generation reply;
     RequestSummary summary;
     const auto ignore = [](const inference::v1::TokenChunk&) { return true; };

@@ -72,6 +72,7 @@ absl::Status GenerationHandlers::Generate(const CallFacts& call,
   ASSIGN_OR_RETURN(GenerateRequest request, CheckSpec(spec, facts_));
   request.request_id = call.request_id;
   request.tenant = call.tenant;
+  request.writes_at_once = call.writes_at_once;
   request.received = call.received;
   request.deadline = call.deadline;
   request.tokenize_time = clock_->Monotonic() - started;

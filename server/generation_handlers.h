@@ -22,6 +22,7 @@ struct CallFacts {
   std::optional<absl::Duration> deadline;  // on the same clock
   std::function<bool()> is_cancelled;      // polled while waiting
   std::string tenant;                      // the caller's, by its credential
+  bool writes_at_once = false;             // an operator wants the KV in the store
 };
 
 class GenerationHandlers {

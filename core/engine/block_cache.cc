@@ -132,12 +132,12 @@ bool BlockCache::EvictFrom(Tree& tree) {
 }
 
 void BlockCache::Remove(Tree& tree, PrefixIndex::NodeId leaf) {
+  tree.marks.Forget(leaf);
   const auto block = static_cast<BlockId>(*tree.index.Remove(leaf));
   if (pool_.references(block) > 1) CountInUse(block, -1);
   cached_[block] = false;
   --num_cached_;
   Drop(block);
-  tree.marks.Forget(leaf);
 }
 
 PrefixIndex::NodeId BlockCache::Keep(Tree& tree, const Place& place, absl::Span<const TokenId> ids,
@@ -241,6 +241,15 @@ absl::StatusOr<int32_t> BlockCache::SetPinned(NamespaceId in, absl::Span<const T
   }
   pinned ? tree.marks.Pin(*last) : tree.marks.Unpin(*last);
   return tokens;
+}
+
+int32_t BlockCache::PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) const {
+  int32_t pinned = 0;
+  for (const PrefixIndex::Hit& hit : trees_[in]->index.Find(ids).hits) {
+    if (!IsPinned(static_cast<BlockId>(hit.value))) break;
+    ++pinned;
+  }
+  return pinned;
 }
 
 int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at) {

@@ -79,6 +79,10 @@ class BlockCache {
   // 0: nothing to do.
   absl::StatusOr<int32_t> SetPinned(NamespaceId in, absl::Span<const TokenId> ids, bool pinned);
 
+  // Of the blocks that hold the beginning of `ids` those that are pinned, from the front.
+  int32_t PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) const;
+  bool IsPinned(BlockId block) const { return pins_[block] > 0; }
+
   // Lets the matched beginning of `ids`, as far as nothing else reaches it, expire at
   // `at`; absl::InfiniteFuture(): never. The tokens matched.
   int32_t SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at);

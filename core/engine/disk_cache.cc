@@ -181,9 +181,9 @@ std::vector<SegmentKey> DiskCache::DropExpired(absl::Time now) {
 }
 
 void DiskCache::Erase(PrefixIndex::NodeId node) {
-  const auto value = index_.Remove(node);
-  if (!value) return;
+  if (!index_.Contains(node) || !index_.IsLeaf(node)) return;
   marks_.Forget(node);
+  const auto value = index_.Remove(node);
   const auto number = static_cast<Number>(*value);
   payload_bytes_ -= entries_[number].stored_bytes;
   by_key_.erase(number);

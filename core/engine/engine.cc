@@ -47,6 +47,7 @@ EngineImpl::EngineImpl(const EngineOptions& options, EngineParts parts)
       made_(parts_.runner->num_blocks()) {
   if (parts_.namespaces.empty()) parts_.namespaces = {{"default", parts_.identity, {}, {}}};
   namespaces_.resize(parts_.namespaces.size());
+  queued_of_.resize(parts_.namespaces.size());
   for (size_t i = 0; i < parts_.namespaces.size(); ++i) {
     for (const std::string& tenant : parts_.namespaces[i].tenants) spec_of_tenant_[tenant] = i;
   }
@@ -126,7 +127,11 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   RETURN_IF_ERROR(CheckRequest(request));
   const std::lock_guard lock(mutex_);
   if (draining_ || stopping_) return absl::UnavailableError("the server is shutting down");
-  if (queued_count_ >= options_.max_queued_requests) {
+  const size_t spec = *SpecOf(request.tenant);
+  const bool full = queued_count_ >= options_.max_queued_requests;
+  const int most = *std::max_element(queued_of_.begin(), queued_of_.end());
+  // Below, or who holds most of the queue gives way, until the two hold as much.
+  if (full && queued_of_[spec] + 1 >= most) {
     return absl::ResourceExhaustedError(absl::StrCat(
         queued_count_, " requests are waiting, the limit is ", options_.max_queued_requests));
   }
@@ -136,12 +141,14 @@ absl::StatusOr<SequenceId> EngineImpl::Submit(GenerateRequest request, Generatio
   sequence->submitted = Now();
   sequence->result.reuse.mode = ModeOf(*sequence);
   sequence->result.reuse.exact = options_.exact;
+  sequence->spec = spec;
   ++queued_count_;
+  ++queued_of_[spec];
   idle_ = false;
-  const size_t spec = *SpecOf(sequence->request.tenant);
-  inbox_.push_back([this, sequence, spec] {
+  inbox_.push_back([this, sequence, spec, full] {
     sequence->cache = &Open(spec);
     queued_.push_back(sequence);
+    if (full) KeepQueueWithinLimit();
   });
   news_.notify_one();
   return id;
@@ -176,15 +183,16 @@ bool EngineImpl::TakeTasks(bool wait) {
 }
 
 bool EngineImpl::IsIdle() const {
-  return !HasSequences() && shadows_.empty() && copies_.empty() && writes_.empty() &&
-         writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() && !embedding_now_ &&
-         adding_vectors_ == 0 && (!VectorsToSave(/*all=*/false) || vectors_not_saved_) &&
-         !saving_vectors_ && !retrying_store_;
+  return !HasSequences() && shadows_.empty() && flushes_.empty() && copies_.empty() &&
+         writes_.empty() && writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() &&
+         !embedding_now_ && adding_vectors_ == 0 &&
+         (!VectorsToSave(/*all=*/false) || vectors_not_saved_) && !saving_vectors_ &&
+         !retrying_store_;
 }
 
 void EngineImpl::Loop() {
   const auto has_work = [this] {
-    return !running_.empty() || !copies_.empty() || MayWriteDeferred() ||
+    return !running_.empty() || !copies_.empty() || MayWriteDeferred() || FlushMayAdvance() ||
            NextAdmitted().has_value() || (!shadows_.empty() && !HasSequences());
   };
   while (TakeTasks(/*wait=*/!has_work())) {
@@ -203,46 +211,20 @@ void EngineImpl::Loop() {
       CopyOneSegment();
       if (DecodingLeavesRoom()) RunQueuedEmbeddings();
     } else {
-      while (!copies_.empty()) CopyOneSegment();
+      CopyOneSegment();
       if (MayWriteDeferred()) WriteDeferred();
       RunQueuedEmbeddings();
       if (!HasSequences()) StepShadow();
       // One flush of all that waits: each makes a file.
-      if (Now() - last_activity_ >= options_.flush_after_idle && !MayWriteDeferred()) {
+      if (Now() - last_activity_ >= options_.flush_after_idle && copies_.empty() &&
+          !MayWriteDeferred()) {
         FlushWrites();
         SaveVectors(/*all=*/false);
       }
     }
+    AdvanceFlush();
     PublishState();
   }
-}
-
-void EngineImpl::LeaveQueue(Sequence& sequence) {
-  if (!sequence.counted_as_queued) return;
-  sequence.counted_as_queued = false;
-  const std::lock_guard lock(mutex_);
-  --queued_count_;
-}
-
-// Ends sequences that were cancelled or whose deadline has passed.
-void EngineImpl::CheckEnded() {
-  const absl::Duration now = Now();
-  std::vector<SequencePtr> ended;
-  const auto collect = [&](const auto& sequences) {
-    for (const SequencePtr& sequence : sequences) {
-      const bool late = sequence->request.deadline && now >= *sequence->request.deadline;
-      if (late || cancelled_.contains(sequence->id)) ended.push_back(sequence);
-    }
-  };
-  collect(queued_);
-  collect(waiting_);
-  collect(running_);
-  for (const SequencePtr& sequence : ended) {
-    Finish(sequence, cancelled_.contains(sequence->id)
-                         ? absl::CancelledError("the caller cancelled the request")
-                         : absl::DeadlineExceededError("the deadline passed"));
-  }
-  cancelled_.clear();
 }
 
 void EngineImpl::PublishState() {
@@ -375,6 +357,7 @@ void EngineImpl::Drain(absl::Duration limit) {
       while (!copies_.empty()) CopyOneSegment();
     }
     while (!copies_.empty()) CopyOneSegment();
+    while (!flushes_.empty()) EndFlush();
     FlushWrites();
     SaveVectors(/*all=*/true);
     writer_->Post([this, flushed] { Post([flushed] { flushed->set_value(); }); });

@@ -186,9 +186,11 @@ class Engine {
 
   // kInvalidArgument: empty prompt, prompt + max_output_tokens past the model's
   // context, a token id or a field of speculation out of range; kPermissionDenied: the tenant has
-  // no namespace; kResourceExhausted: the queue is full, or prompt and output can never fit the
-  // pool or the tenant's quota; kUnavailable: draining. Nothing is called on the sink unless
-  // this returns an id for Cancel.
+  // no namespace; kResourceExhausted: the queue is full and no other namespace holds more of it,
+  // or prompt and output can never fit the pool or the tenant's quota; kUnavailable: draining.
+  // Nothing is called on the sink unless this returns an id for Cancel. The sink gets
+  // kResourceExhausted when a request that waits gives way to one of a namespace that holds
+  // less of a full queue, or pins leave too little for it.
   virtual absl::StatusOr<SequenceId> Submit(GenerateRequest request, GenerationSink sink) = 0;
 
   // Stops the sequence within one step; its sink gets kCancelled. Unknown ids are ignored.
@@ -225,7 +227,9 @@ class Engine {
   virtual absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
                                                  absl::Span<const TokenId> ids) = 0;
 
-  // Makes all KV of requests that have ended durable. kFailedPrecondition: the store is off.
+  // Makes all KV of requests that have ended durable, that of first uses too, but for what was
+  // refused: it would not be loaded (EngineOptions::write_selectively), or a limit is reached.
+  // Steps go on meanwhile. kFailedPrecondition: the store is off.
   virtual absl::Status Flush() = 0;
 
   virtual ArchiveFormat GetArchiveFormat() const = 0;

@@ -167,16 +167,4 @@ void EngineImpl::ForgetPromptsOf(CacheNamespace& in, absl::Span<const TokenId> i
   }
 }
 
-absl::Status EngineImpl::Flush() {
-  const auto flushed = std::make_shared<std::promise<bool>>();
-  Post([this, flushed] {
-    while (!copies_.empty()) CopyOneSegment();
-    FlushWrites();
-    // Behind the writes, and behind the account of them.
-    writer_->Post([this, flushed] { Post([this, flushed] { flushed->set_value(StoreOn()); }); });
-  });
-  if (flushed->get_future().get()) return absl::OkStatus();
-  return absl::FailedPreconditionError("the store is off: nothing can be made durable");
-}
-
 }  // namespace reprise

@@ -2,7 +2,6 @@
 // belong to the engine thread; workers hand results back as posted closures.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -20,6 +19,7 @@
 #include "core/engine/compression.h"
 #include "core/engine/cost_model.h"
 #include "core/engine/engine.h"
+#include "core/engine/engine_jobs.h"
 #include "core/engine/scheduler.h"
 #include "core/engine/sequence.h"
 #include "core/engine/worker_thread.h"
@@ -67,27 +67,12 @@ class EngineImpl final : public Engine {
     bool given_up = false;                    // it stalled: its request went on without it
   };
 
-  // An explanation that waits for the embedding thread; `dead`: nobody waits for it.
-  struct ExplainJob {
-    ExplainRequest request;  // without what only the caller may use
-    std::atomic<bool> dead{false};
-    std::promise<Explanation> explained;
-  };
-
   // An embedding and the cached prompts nearest to it.
   struct Nearest {
     std::vector<float> embedding;
     std::vector<Neighbor> neighbors;
     bool evicted = false;  // there were nearer ones whose KV is gone
     int wanted = 0;        // of neighbors
-  };
-  // A prompt that was reused and is computed again to be compared.
-  struct Shadow {
-    CacheNamespace* in = nullptr;
-    std::vector<TokenId> ids;     // whole blocks
-    std::vector<BlockId> reused;  // each with a reference
-    std::vector<BlockId> cold;    // private
-    int32_t computed = 0;
   };
 
   // Rows of a step by kind.
@@ -116,12 +101,10 @@ class EngineImpl final : public Engine {
   void Post(Task task);
   void Loop();
   bool TakeTasks(bool wait);
-  void CheckEnded();
   void PublishState();
   CacheStats CollectStats();
   bool HasSequences() const { return !queued_.empty() || !waiting_.empty() || !running_.empty(); }
   bool IsIdle() const;
-  void LeaveQueue(Sequence& sequence);
   bool EndRest(bool late);
   std::future<Explanation> StartExplain(const std::shared_ptr<ExplainJob>& job);
   bool StoreOn() const { return parts_.store != nullptr && store_enabled_; }
@@ -133,6 +116,12 @@ class EngineImpl final : public Engine {
   }
   absl::Duration Now() const { return parts_.clock->Monotonic(); }
 
+  // engine_queue.cc: requests that leave the queue otherwise than by being taken up.
+  void LeaveQueue(Sequence& sequence);
+  SequencePtr Displaced();
+  void KeepQueueWithinLimit();
+  void CheckEnded();
+
   // engine_namespaces.cc: whose cache is whose.
   absl::StatusOr<size_t> SpecOf(const std::string& tenant) const;
   absl::Status CheckQuota(const NamespaceSpec& spec, int32_t needed_blocks) const;
@@ -142,7 +131,13 @@ class EngineImpl final : public Engine {
   void ForEachNamespace(absl::FunctionRef<void(CacheNamespace&)> visit) const;
   CacheNamespace* Largest(absl::FunctionRef<int64_t(const CacheNamespace&)> size) const;
   static int32_t MostBlocks(const Sequence& sequence);
+  int32_t PinnedBlocks(const Sequence& sequence) const;
+  int32_t MostUnpinned(const Sequence& sequence) const;
+  int32_t PromisedBlocks(const CacheNamespace& in) const;
   bool HasQuotaFor(const Sequence& sequence) const;
+  int32_t LeftByPins(const Sequence& sequence) const;
+  bool KeepsPromises() const;
+  absl::Status PinInMemory(const CacheNamespace& in, absl::Span<const TokenId> ids, bool pinned);
   void RefuseWhatPinsShutOut();
   NamespaceStats StatsOf(const CacheNamespace& in) const;
   void PublishNamespaces();
@@ -212,7 +207,7 @@ class EngineImpl final : public Engine {
   // engine_shadow.cc: what was reused, computed again.
   void QueueShadow(const Sequence& sequence, const Usage& usage);
   void StepShadow();
-  ShadowResult CompareShadow(const Shadow& shadow);
+  std::optional<ShadowResult> CompareShadow(Shadow& shadow);
   void EndShadow(ShadowResult result);
   void MakeRoomOfShadows();
 
@@ -260,6 +255,7 @@ class EngineImpl final : public Engine {
   // engine_schedule.cc: what a step is made of, and what it teaches.
   int32_t PendingNow(const Sequence& sequence) const;
   ScheduleSnapshot TakeSnapshot() const;
+  SchedulePlan PlanStep();
   void Preempt(size_t index);
   void TraceStep(const SchedulePlan& plan, const StepRows& rows, StepTrace trace) const;
   StepRows CountRows(const std::vector<SequencePtr>& members, const StepBatch& batch) const;
@@ -291,6 +287,15 @@ class EngineImpl final : public Engine {
   void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void DropExpired();
 
+  // engine_flush.cc: what waits to be written.
+  size_t NumDeferred() const;
+  bool MayWriteDeferred() const;
+  bool FlushMayAdvance() const;
+  void AdvanceFlush();
+  void EndFlush();
+  std::optional<std::pair<CacheNamespace*, std::vector<TokenId>>> TakeDeferred();
+  void WriteDeferred();
+
   // engine_persist.cc: what outlives the request.
   void Keep(Sequence& sequence);
   // Why a segment is not written now; without a reason it is when the engine is idle.
@@ -302,9 +307,6 @@ class EngineImpl final : public Engine {
   void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                      absl::Span<const BlockId> blocks, bool idle);
   void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
-  size_t NumDeferred() const;
-  bool MayWriteDeferred() const;
-  void WriteDeferred();
   bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
   void EndWrite(const SegmentRecord& record);
   void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);
@@ -336,6 +338,7 @@ class EngineImpl final : public Engine {
   bool draining_ = false;
   bool idle_ = false;
   int queued_count_ = 0;
+  std::vector<int> queued_of_;  // of these, by spec
   SequenceId next_id_ = 1;
 
   // By spec; null until something is known of it.
@@ -357,34 +360,23 @@ class EngineImpl final : public Engine {
   std::vector<SequencePtr> running_;  // oldest first
   absl::flat_hash_set<SequenceId> cancelled_;
 
-  struct PendingCopy {
-    SegmentRecord record;
-    std::vector<BlockId> blocks;  // each with a reference
-  };
-  std::deque<PendingCopy> copies_;    // segments still to be copied out of their blocks
-  std::vector<SegmentWrite> writes_;  // copied, not handed to the store yet
+  std::deque<PendingFlush> flushes_;
+  int64_t copies_queued_ = 0, copies_done_ = 0;  // since start
+  std::deque<PendingCopy> copies_;               // segments still to be copied out of their blocks
+  std::vector<SegmentWrite> writes_;             // copied, not handed to the store yet
   int64_t writes_bytes_ = 0;
   int64_t pending_bytes_ = 0;     // of payload in copies_, in writes_ and with the writer
   int64_t writing_segments_ = 0;  // handed to the store
   int64_t durable_segments_ = 0;
   int64_t other_bytes_ = 0;  // of payload in the store under other identities, at most
   absl::Duration last_activity_;
-  bool store_enabled_ = true;  // off after repeated failures
-  int store_failures_ = 0;     // in a row
-  struct OutstandingLoad {
-    std::shared_ptr<LoadAccount> account;
-    absl::Duration predicted;
-  };
+  bool store_enabled_ = true;          // off after repeated failures
+  int store_failures_ = 0;             // in a row
   std::deque<OutstandingLoad> loads_;  // the reader's, in its order, those of ended requests too
   bool reader_stalled_ = false;        // loads_ are given up
   bool retrying_store_ = false;
   // While it is off; while the last save of the vectors failed.
   absl::Duration retry_store_at_, retry_vectors_at_;
-  struct PendingEmbedding {
-    CacheNamespace* in = nullptr;
-    std::vector<TokenId> ids;
-    std::string text;
-  };
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
   absl::Duration embed_beside_from_;                         // while others decode: not before

@@ -31,7 +31,7 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
         absl::StrCat("ids: the cache holds ", most, " of ", all, " tokens of this entry"));
   }
   if (mark.pinned) {
-    RETURN_IF_ERROR(blocks_.SetPinned(in.id, mark.ids, *mark.pinned).status());
+    RETURN_IF_ERROR(PinInMemory(in, mark.ids, *mark.pinned));
     if (StoreOn()) in.disk.SetPinned(mark.ids, *mark.pinned);
   }
   if (mark.ttl) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "core/engine/engine_impl.h"
 
 namespace reprise {
@@ -79,36 +80,99 @@ int32_t EngineImpl::MostBlocks(const Sequence& sequence) {
   return BlocksFor(sequence.prompt_size() + sequence.request.max_output_tokens) + 1;
 }
 
-// Whether its tenant's quota has room for all that it may come to hold, beside all that the
-// tenant's others may: so that none of them ever has to wait for a block in mid-course.
-bool EngineImpl::HasQuotaFor(const Sequence& sequence) const {
-  const NamespaceId in = sequence.cache->id;
-  if (blocks_.max_blocks(in) == 0) return true;
-  int32_t promised = blocks_.num_pinned(in);
-  const auto add = [&](const SequencePtr& other) {
-    if (other->cache == sequence.cache) promised += MostBlocks(*other);
+// Pinned blocks that it holds or, while it is queued, is sure to share: they are there already.
+int32_t EngineImpl::PinnedBlocks(const Sequence& sequence) const {
+  if (blocks_.num_pinned(sequence.cache->id) == 0) return 0;
+  if (sequence.state != SequenceState::kQueued) {
+    return static_cast<int32_t>(
+        std::count_if(sequence.blocks.begin(), sequence.blocks.end(),
+                      [this](BlockId block) { return blocks_.IsPinned(block); }));
+  }
+  const bool sure = sequence.looks_up() && ModeOf(sequence) != RetrievalMode::kSemantic &&
+                    CachedTokens(sequence) >= sequence.request.minimum_reuse_tokens;
+  if (!sure) return 0;
+  const int32_t usable = (sequence.prompt_size() - 1) / kBlockTokens;
+  return std::min(blocks_.PinnedPrefix(sequence.cache->id, sequence.request.prompt), usable);
+}
+
+// Blocks that it may come to hold beside pinned ones.
+int32_t EngineImpl::MostUnpinned(const Sequence& sequence) const {
+  return MostBlocks(sequence) - PinnedBlocks(sequence);
+}
+
+// What the namespace's sequences may come to hold, and its pins.
+int32_t EngineImpl::PromisedBlocks(const CacheNamespace& in) const {
+  int32_t promised = blocks_.num_pinned(in.id);
+  const auto add = [&](const SequencePtr& sequence) {
+    if (sequence->cache == &in) promised += MostUnpinned(*sequence);
   };
   std::for_each(running_.begin(), running_.end(), add);
   std::for_each(waiting_.begin(), waiting_.end(), add);
-  return promised + MostBlocks(sequence) <= blocks_.max_blocks(in);
+  return promised;
 }
 
-// Pins leave too little of the quota for it: it would wait for ever.
+// Whether its tenant's quota has room for all that it may come to hold, beside all that the
+// tenant's others may: so that none of them ever has to wait for a block in mid-course.
+bool EngineImpl::HasQuotaFor(const Sequence& sequence) const {
+  const int32_t limit = blocks_.max_blocks(sequence.cache->id);
+  return limit == 0 || PromisedBlocks(*sequence.cache) + MostUnpinned(sequence) <= limit;
+}
+
+// Of the pool and of its tenant's quota: what it could come to hold beside pinned blocks if it
+// ran alone.
+int32_t EngineImpl::LeftByPins(const Sequence& sequence) const {
+  const NamespaceId in = sequence.cache->id;
+  const int32_t of_pool = blocks_.num_blocks() - blocks_.num_pinned();
+  if (blocks_.max_blocks(in) == 0) return of_pool;
+  return std::min(of_pool, blocks_.max_blocks(in) - blocks_.num_pinned(in));
+}
+
+// Whether what was taken up can go on to its end: in a quota all together, in the pool, where
+// younger ones give way, each.
+bool EngineImpl::KeepsPromises() const {
+  const auto fits = [this](const SequencePtr& sequence) {
+    const bool taken_up = sequence->state != SequenceState::kQueued || sequence->looked_up;
+    return !taken_up || MostUnpinned(*sequence) <= LeftByPins(*sequence);
+  };
+  bool kept = std::all_of(running_.begin(), running_.end(), fits) &&
+              std::all_of(waiting_.begin(), waiting_.end(), fits) &&
+              std::all_of(queued_.begin(), queued_.end(), fits);
+  ForEachNamespace([&](const CacheNamespace& in) {
+    const int32_t limit = blocks_.max_blocks(in.id);
+    kept = kept && (limit == 0 || PromisedBlocks(in) <= limit);
+  });
+  return kept;
+}
+
+// A pin that would leave less than running requests may need is taken back.
+absl::Status EngineImpl::PinInMemory(const CacheNamespace& in, absl::Span<const TokenId> ids,
+                                     bool pinned) {
+  const int32_t before = blocks_.num_pinned();
+  RETURN_IF_ERROR(blocks_.SetPinned(in.id, ids, pinned).status());
+  const int32_t more = blocks_.num_pinned() - before;
+  if (more <= 0 || KeepsPromises()) return absl::OkStatus();
+  RETURN_IF_ERROR(blocks_.SetPinned(in.id, ids, false).status());
+  return absl::ResourceExhaustedError(
+      absl::StrCat("pinned: ", more, " more KV blocks beside ", before,
+                   ", expected as many as leave running requests what they may come to need"));
+}
+
+// Pins leave too little for it: it would wait for ever, and others behind it.
 void EngineImpl::RefuseWhatPinsShutOut() {
+  if (blocks_.num_pinned() == 0) return;
   std::vector<SequencePtr> shut_out;
   for (const SequencePtr& sequence : queued_) {
-    const NamespaceId in = sequence->cache->id;
-    const int32_t limit = blocks_.max_blocks(in);
-    if (limit == 0 || blocks_.num_pinned(in) + MostBlocks(*sequence) <= limit) continue;
-    shut_out.push_back(sequence);
+    const int32_t left = LeftByPins(*sequence);
+    if (MostBlocks(*sequence) > left && MostUnpinned(*sequence) > left) {
+      shut_out.push_back(sequence);
+    }
   }
   for (const SequencePtr& sequence : shut_out) {
-    const NamespaceId in = sequence->cache->id;
-    Finish(sequence,
-           absl::ResourceExhaustedError(absl::StrCat(
-               "prompt and output need ", MostBlocks(*sequence), " KV blocks, expected at most ",
-               blocks_.max_blocks(in) - blocks_.num_pinned(in),
-               ", which pinned entries leave of the tenant's quota")));
+    Finish(sequence, absl::ResourceExhaustedError(
+                         absl::StrCat("prompt and output need ", MostUnpinned(*sequence),
+                                      " KV blocks, expected at most ", LeftByPins(*sequence),
+                                      ", which pinned entries leave of the pool or the tenant's "
+                                      "quota")));
   }
 }
 

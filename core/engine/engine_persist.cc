@@ -19,7 +19,7 @@ void EngineImpl::Keep(Sequence& sequence) {
   const auto ids = absl::MakeConstSpan(sequence.tokens).subspan(0, sequence.computed);
   CacheNamespace& in = *sequence.cache;
   blocks_.Commit(in.id, ids, absl::MakeSpan(sequence.blocks), /*whole_blocks_only=*/false);
-  if (StoreOn()) QueueSegments(in, ids, sequence.blocks, /*idle=*/false);
+  if (StoreOn()) QueueSegments(in, ids, sequence.blocks, sequence.request.writes_at_once);
   if (ModeOf(sequence) != RetrievalMode::kPrefix) QueueEmbedding(sequence);
 }
 
@@ -43,17 +43,20 @@ std::optional<EngineImpl::NotNow> EngineImpl::WhyNotNow(CacheNamespace& in,
   return full ? std::optional(NotNow{WriteSkip::kQueueFull}) : std::nullopt;
 }
 
-// With `idle`, first uses are written too.
+// With `idle`, first uses are written too, and what would not be loaded.
 void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                                absl::Span<const BlockId> blocks, bool idle) {
-  std::optional<NotNow> not_now;  // of one segment and all behind it
+  std::optional<NotNow> not_now;  // of one segment and all behind it, as the next
+  bool over_quota = false;
   for (SegmentRecord& record : in.disk.Missing(ids)) {
-    if (!not_now) not_now = WhyNotNow(in, record, idle);
+    if (!not_now && !over_quota) not_now = WhyNotNow(in, record, idle);
     if (!not_now) {
-      if (!MakeRoomToWrite(in, PayloadBytes(record.ids.size()))) {
-        return parts_.metrics->SegmentOverQuota(in.spec->name);
+      over_quota = over_quota || !MakeRoomToWrite(in, PayloadBytes(record.ids.size()));
+      if (over_quota) {
+        parts_.metrics->SegmentOverQuota(in.spec->name);
+      } else {
+        QueueSegment(in, std::move(record), blocks);
       }
-      QueueSegment(in, std::move(record), blocks);
     } else if (not_now->skip) {
       parts_.metrics->SegmentSkipped(*not_now->skip, PayloadBytes(record.ids.size()));
     } else {
@@ -94,38 +97,7 @@ void EngineImpl::QueueSegment(CacheNamespace& in, SegmentRecord&& record,
   in.disk.BeginWrite(record.key);
   copy.record = std::move(record);
   copies_.push_back(std::move(copy));
-}
-
-// First uses that wait, of all namespaces.
-size_t EngineImpl::NumDeferred() const {
-  size_t deferred = 0;
-  ForEachNamespace(
-      [&](const CacheNamespace& in) { deferred += in.write_admission.num_deferred(); });
-  return deferred;
-}
-
-// Whether first uses may be written now: nothing else was to be done for a while, and what
-// was taken before is on its way.
-bool EngineImpl::MayWriteDeferred() const {
-  return StoreOn() && NumDeferred() > 0 && !HasSequences() &&
-         pending_bytes_ < options_.write_batch_bytes &&
-         Now() - last_activity_ >= options_.flush_after_idle;
-}
-
-// The oldest first use of the namespace with most, as far as its KV is still there.
-void EngineImpl::WriteDeferred() {
-  CacheNamespace* in = Largest([](const CacheNamespace& each) {
-    return static_cast<int64_t>(each.write_admission.num_deferred());
-  });
-  if (in == nullptr) return;
-  const auto ids = in->write_admission.TakeDeferred();
-  if (!ids || !StoreOn()) return;
-  const std::vector<BlockId> blocks = blocks_.ShareExact(in->id, *ids);
-  const size_t there = std::min(ids->size(), blocks.size() * kBlockTokens);
-  QueueSegments(*in, absl::MakeConstSpan(*ids).first(there), blocks, /*idle=*/true);
-  for (const BlockId block : blocks) blocks_.Release(block);
-  if (there == ids->size()) return;
-  parts_.metrics->SegmentSkipped(WriteSkip::kEvicted, PayloadBytes(ids->size() - there));
+  ++copies_queued_;
 }
 
 // One segment a turn, so that copying never holds up a step for long.
@@ -133,6 +105,7 @@ void EngineImpl::CopyOneSegment() {
   if (copies_.empty()) return;
   PendingCopy copy = std::move(copies_.front());
   copies_.pop_front();
+  ++copies_done_;
   const auto block_bytes = static_cast<size_t>(parts_.runner->block_bytes());
   SegmentWrite write;
   write.payload.resize(copy.blocks.size() * block_bytes);
@@ -377,7 +350,10 @@ void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
     }
   }
   ForgetOldPrompts();
-  if (listing.status.ok()) EvictFromStore();  // the limit may have become smaller
+  if (!listing.status.ok()) return;
+  // The limits may have become smaller.
+  ForEachNamespace([this](CacheNamespace& in) { MakeRoomToWrite(in, 0); });
+  EvictFromStore();
 }
 
 }  // namespace reprise

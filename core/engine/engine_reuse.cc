@@ -56,9 +56,11 @@ bool EngineImpl::HasRoomFor(const Sequence& sequence) const {
   }
   for (const SequencePtr& other : waiting_) {
     const int32_t shared = other->shared_from != nullptr ? other->shared_tokens / kBlockTokens : 0;
-    promised += BlocksFor(other->prompt_size()) + 1 - shared;
+    const auto held = static_cast<int32_t>(other->blocks.size());
+    promised += std::max(BlocksFor(other->prompt_size()) + 1 - shared - held, 0);
   }
-  const int32_t needed = BlocksFor(static_cast<int32_t>(sequence.tokens.size())) + 1;
+  const int32_t needed =
+      BlocksFor(static_cast<int32_t>(sequence.tokens.size())) + 1 - PinnedBlocks(sequence);
   return blocks_.num_available() - promised >= needed;
 }
 

@@ -43,6 +43,16 @@ ScheduleSnapshot EngineImpl::TakeSnapshot() const {
   return snapshot;
 }
 
+// Comparisons give their blocks back before any request has to do without one.
+SchedulePlan EngineImpl::PlanStep() {
+  SchedulePlan plan = Schedule(TakeSnapshot());
+  while (plan.short_of_blocks && !shadows_.empty()) {
+    EndShadow(ShadowResult::kSkipped);
+    plan = Schedule(TakeSnapshot());
+  }
+  return plan;
+}
+
 // What was computed goes to the cache, if the request allows that: it is shared again when
 // the sequence resumes, but for what had to give way meanwhile, deepest first.
 void EngineImpl::Preempt(size_t index) {

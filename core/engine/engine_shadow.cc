@@ -9,9 +9,11 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kMaxShadows = 8;     // that wait; each holds its prompt's blocks
-constexpr int32_t kPoolShare = 8;     // a prompt may take that part of the pool again
-constexpr int32_t kRowsPerStep = 64;  // so that a request that comes need not wait long
+constexpr size_t kMaxShadows = 8;  // that wait; each holds its prompt's blocks
+constexpr int32_t kPoolShare = 8;  // a prompt may take that part of the pool again
+// So that a request that comes need not wait long.
+constexpr int32_t kRowsPerStep = 64;
+constexpr size_t kBlocksPerTurn = 8;  // that are compared
 
 }  // namespace
 
@@ -35,11 +37,15 @@ void EngineImpl::QueueShadow(const Sequence& sequence, const Usage& usage) {
   shadows_.push_back(std::move(shadow));
 }
 
-// A part of the first one's prompt.
+// A part of the first one's prompt, or of its comparison.
 void EngineImpl::StepShadow() {
   if (shadows_.empty()) return;
   Shadow& shadow = shadows_.front();
   const auto left = static_cast<int32_t>(shadow.ids.size()) - shadow.computed;
+  if (left == 0) {
+    if (const auto result = CompareShadow(shadow)) EndShadow(*result);
+    return;
+  }
   const int32_t rows = std::min(left, kRowsPerStep);
   while (static_cast<int32_t>(shadow.cold.size()) < BlocksFor(shadow.computed + rows)) {
     const auto block = blocks_.Allocate(shadow.in->id);
@@ -54,13 +60,14 @@ void EngineImpl::StepShadow() {
   batch.sequences.push_back(step);
   if (!parts_.runner->Step(batch).ok()) return EndShadow(ShadowResult::kSkipped);
   shadow.computed += rows;
-  if (rows == left) EndShadow(CompareShadow(shadow));
 }
 
-ShadowResult EngineImpl::CompareShadow(const Shadow& shadow) {
+// Some more blocks; no result yet: more are to come.
+std::optional<ShadowResult> EngineImpl::CompareShadow(Shadow& shadow) {
   const auto size = static_cast<size_t>(parts_.runner->block_bytes());
   std::vector<uint8_t> cold(size), reused(size);
-  for (size_t i = 0; i < shadow.cold.size(); ++i) {
+  const size_t end = std::min(shadow.compared + kBlocksPerTurn, shadow.cold.size());
+  for (size_t& i = shadow.compared; i < end; ++i) {
     if (!parts_.runner->ReadBlock(shadow.cold[i], absl::MakeSpan(cold)).ok() ||
         !parts_.runner->ReadBlock(shadow.reused[i], absl::MakeSpan(reused)).ok()) {
       return ShadowResult::kSkipped;
@@ -72,6 +79,7 @@ ShadowResult EngineImpl::CompareShadow(const Shadow& shadow) {
                                 " tokens differs from what computing them anew gives")));
     return ShadowResult::kMismatch;
   }
+  if (end < shadow.cold.size()) return std::nullopt;
   return ShadowResult::kMatch;
 }
 

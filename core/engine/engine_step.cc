@@ -41,7 +41,7 @@ StepBatch EngineImpl::MakeBatch(const SchedulePlan& plan, std::vector<SequencePt
 void EngineImpl::Step() {
   const absl::Duration begun = Now();
   AdvanceSplits();
-  const SchedulePlan plan = Schedule(TakeSnapshot());
+  const SchedulePlan plan = PlanStep();
   for (const size_t index : plan.preempted) Preempt(index);  // youngest first: indices stay right
   std::vector<SequencePtr> members;
   StepBatch batch = MakeBatch(plan, members);

@@ -84,6 +84,7 @@ struct GenerateRequest {
   std::vector<std::string> stop_sequences;
   std::optional<PromptLookupOptions> speculation;  // none: plain decoding, to the same tokens
   CachePolicy cache_policy = CachePolicy::kUse;
+  bool writes_at_once = false;  // to the store, whatever EngineOptions::write_selectively says
   int32_t minimum_reuse_tokens = 0;
   std::optional<RetrievalMode> retrieval_mode;  // default: EngineOptions
   std::optional<absl::Duration> deadline;       // on Clock::Monotonic

@@ -69,6 +69,7 @@ class Planner {
     if (!At(index).decoding) rows = std::min(rows, prompt_rows_left_);
     if (rows <= 0) return;
     const int32_t blocks = Blocks(index, given_[index] + rows) - Blocks(index, given_[index]);
+    if (blocks > blocks_left_) plan_.short_of_blocks = true;
     while (blocks > blocks_left_ && alive_ > index + 1) Preempt();
     if (blocks > blocks_left_) return;
     blocks_left_ -= blocks;

@@ -42,6 +42,7 @@ struct ScheduledChunk {
 struct SchedulePlan {
   std::vector<ScheduledChunk> chunks;
   std::vector<size_t> preempted;  // youngest first
+  bool short_of_blocks = false;   // some were preempted, or go without, for want of blocks
 };
 
 SchedulePlan Schedule(const ScheduleSnapshot& snapshot);

@@ -81,6 +81,7 @@ struct Sequence {
   }
 
   SequenceId id;
+  size_t spec = 0;                  // of its tenant's namespace
   CacheNamespace* cache = nullptr;  // its tenant's; set once the engine thread has it
   GenerateRequest request;
   GenerationSink sink;

@@ -24,6 +24,7 @@ void EntryMarks::SetExpiryOfOne(NodeId node, absl::Time at) {
   const auto known = expiries_.find(node);
   if (known != expiries_.end()) {
     by_expiry_.erase({known->second, node});
+    waiting_.erase(node);
     expiries_.erase(known);
   }
   if (at == absl::InfiniteFuture()) return;
@@ -36,17 +37,33 @@ absl::Time EntryMarks::ExpiryOf(NodeId node) const {
   return known == expiries_.end() ? absl::InfiniteFuture() : known->second;
 }
 
-std::vector<PrefixIndex::NodeId> EntryMarks::ExpiredLeaves(
-    absl::Time now, absl::FunctionRef<bool(NodeId)> keep) const {
+std::vector<PrefixIndex::NodeId> EntryMarks::ExpiredLeaves(absl::Time now,
+                                                           absl::FunctionRef<bool(NodeId)> keep) {
   std::vector<NodeId> expired;
-  for (const auto& [at, node] : by_expiry_) {
-    if (at > now) break;
-    if (index_->IsLeaf(node) && !IsPinned(node) && !keep(node)) expired.push_back(node);
+  for (auto at = by_expiry_.begin(); at != by_expiry_.end() && at->first <= now;) {
+    const NodeId node = at->second;
+    if (!index_->IsLeaf(node) || IsPinned(node)) {
+      waiting_.insert(node);
+      at = by_expiry_.erase(at);
+      continue;
+    }
+    if (!keep(node)) expired.push_back(node);
+    ++at;
   }
   return expired;
 }
 
+void EntryMarks::LookAgainAt(NodeId node) {
+  if (waiting_.erase(node) > 0) by_expiry_.emplace(expiries_[node], node);
+}
+
+bool EntryMarks::Unpin(NodeId node) {
+  LookAgainAt(node);
+  return pinned_.erase(node) > 0;
+}
+
 void EntryMarks::Forget(NodeId node) {
+  LookAgainAt(index_->parent(node));
   pinned_.erase(node);
   SetExpiryOfOne(node, absl::InfiniteFuture());
 }

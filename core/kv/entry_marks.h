@@ -29,7 +29,7 @@ class EntryMarks {
 
   // False: it was pinned already, or it was not.
   bool Pin(NodeId node) { return pinned_.insert(node).second; }
-  bool Unpin(NodeId node) { return pinned_.erase(node) > 0; }
+  bool Unpin(NodeId node);
   bool IsPinned(NodeId node) const { return pinned_.contains(node); }
   size_t num_pinned() const { return pinned_.size(); }
 
@@ -43,18 +43,22 @@ class EntryMarks {
   absl::Time ExpiryOf(NodeId node) const;
 
   // Leaves that are neither pinned nor to be kept for another moment by `keep`, and that
-  // expired by `now`. Removing them may bring forth more.
-  std::vector<NodeId> ExpiredLeaves(absl::Time now, absl::FunctionRef<bool(NodeId)> keep) const;
+  // expired by `now`. Removing them may bring forth more. What cannot go yet is not looked at
+  // again until it is unpinned or a node below it goes.
+  std::vector<NodeId> ExpiredLeaves(absl::Time now, absl::FunctionRef<bool(NodeId)> keep);
 
-  // A node that was removed has no marks; one that took its place inherits them.
+  // Just before a node is removed: it then has no marks. One that took its place inherits them.
   void Forget(NodeId node);
   void Inherit(NodeId from, NodeId to);
 
  private:
+  void LookAgainAt(NodeId node);
+
   const PrefixIndex* index_;
   absl::flat_hash_set<NodeId> pinned_;
   absl::flat_hash_map<NodeId, absl::Time> expiries_;
-  std::set<std::pair<absl::Time, NodeId>> by_expiry_;
+  std::set<std::pair<absl::Time, NodeId>> by_expiry_;  // without those that wait
+  absl::flat_hash_set<NodeId> waiting_;                // expired, but pinned or with nodes below
 };
 
 }  // namespace reprise

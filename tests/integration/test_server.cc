@@ -45,6 +45,7 @@ TestServer::TestServer(TestServerOptions options) : model_(options.context_lengt
   parts.clock = &clock_;
   options.engine.flush_after_idle = absl::Milliseconds(10);
   engine_ = Require(Engine::Create(options.engine, std::move(parts)));
+  model_.facts.cache_policy = options.cache_policy;
   handlers_ = std::make_unique<server::GenerationHandlers>(model_.facts, engine_.get(), &clock_);
   admin_handlers_ =
       std::make_unique<server::AdminHandlers>(model_.facts, engine_.get(), handlers_.get());

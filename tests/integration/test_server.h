@@ -24,7 +24,8 @@ struct TestServerOptions {
   server::GrpcOptions grpc;  // the addresses are set by TestServer
   EngineOptions engine;
   std::vector<NamespaceSpec> namespaces;
-  server::AuthPolicy auth;  // its default tenant is set by TestServer
+  server::AuthPolicy auth;                       // its default tenant is set by TestServer
+  CachePolicy cache_policy = CachePolicy::kUse;  // of requests that set none
   int32_t context_length = 2048;
   int32_t hashed_ids = 0;  // see ScriptedRunnerOptions
 };

@@ -91,7 +91,8 @@ def line_8_tenants():
             check("the attack within one tenant: AUC", figure, f">= {CONTROL_AUC}", control["auc"] >= CONTROL_AUC)
             across, figure = attack(server, "across tenants", alice, bob, trials)
             check("two tenants, same prompts: tokens reused across", across["reused_tokens"], "0", across["reused_tokens"] == 0)
-            check("timing classifier across tenants: AUC", figure, f"<= {AUC_BOUND}", across["auc"] <= AUC_BOUND)
+            told = max(across["auc"], 1 - across["auc"])  # one that is always wrong tells as much
+            check("timing classifier across tenants: AUC, or 1 - AUC", figure, f"<= {AUC_BOUND}", told <= AUC_BOUND)
             block = int(server.metric("reprise_host_block_bytes"))
             most, got = flood(server, alice, 100 if QUICK else 400)
             check("requests of a tenant over its quotas that failed", got["failed"], "0", got["failed"] == 0)

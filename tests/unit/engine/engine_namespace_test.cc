@@ -142,14 +142,44 @@ TEST(EngineNamespaceTest, WhoWaitsForItsOwnQuotaHoldsUpNobodyElse) {
   const int64_t block = BlockBytes();
   EngineHarness harness(Options({.host_bytes = 8 * block}));
   harness.gate().Close();
-  PendingReply first = harness.Submit(Of("alice", Letters(1, 80), 16));
-  PendingReply second = harness.Submit(Of("alice", Letters(2, 80), 16));  // no room beside it
-  PendingReply other = harness.Submit(Of("bob", Letters(3, 80), 1));
-  harness.gate().Open();
+  PendingReply first = harness.Submit(Of("alice", Letters(1, 16), 90));
+  PendingReply second = harness.Submit(Of("alice", Letters(2, 16), 90));  // no room beside it
+  PendingReply other = harness.Submit(Of("bob", Letters(3, 8), 1));
+  // Until the end of alice's first is near, for which the second waits.
+  while (other.reply.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready &&
+         harness.steps() < 80) {
+    harness.gate().AwaitWaiter();
+    harness.gate().LetOnePass();
+  }
+  ASSERT_EQ(other.reply.wait_for(std::chrono::seconds(0)), std::future_status::ready);
   EXPECT_TRUE(other.reply.get().status.ok());
+  harness.gate().Open();
   EXPECT_TRUE(first.reply.get().status.ok());
   EXPECT_TRUE(second.reply.get().status.ok());
   EXPECT_LE(StatsOf(harness, "alice").host_bytes, 8 * block);
+}
+
+TEST(EngineNamespaceTest, ATenantThatFillsTheQueueGivesWayUntilOthersHoldAsMuch) {
+  HarnessOptions options = Options({.host_bytes = 8 * BlockBytes()});
+  options.engine.max_queued_requests = 4;
+  EngineHarness harness(options);
+  harness.gate().Close();
+  std::vector<PendingReply> alice, bob;
+  const auto submit = [&](const std::string& tenant, std::vector<PendingReply>& to) {
+    to.push_back(harness.Submit(Of(tenant, Letters(1, 80), 16)));
+  };
+  submit("alice", alice);
+  harness.gate().AwaitWaiter();
+  for (int i = 0; i < 4; ++i) submit("alice", alice);  // one runs, four wait for its quota
+  EXPECT_TRUE(absl::IsResourceExhausted(harness.Refusal(Of("alice", Prompt(1)))));
+  for (int i = 0; i < 2; ++i) submit("bob", bob);
+  harness.gate().Open();
+  for (PendingReply& each : bob) EXPECT_TRUE(each.reply.get().status.ok());
+  for (size_t i = 0; i < alice.size(); ++i) {
+    EXPECT_EQ(alice[i].reply.get().status.code(),
+              i < 3 ? absl::StatusCode::kOk : absl::StatusCode::kResourceExhausted)
+        << i;
+  }
 }
 
 TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfAQuotaRefuseWhatWouldWaitForEver) {
@@ -162,6 +192,60 @@ TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfAQuotaRefuseWhatWouldWaitForEv
   const Reply reply = harness.Run(Of("alice", Letters(2, 100), 8));
   EXPECT_TRUE(absl::IsResourceExhausted(reply.status)) << reply.status;
   EXPECT_THAT(std::string(reply.status.message()), HasSubstr("pinned entries leave"));
+}
+
+absl::Status Pin(EngineHarness& harness, const std::string& tenant, const std::string& text) {
+  return harness.engine().MarkEntry({tenant, TextRequest(text, 0).prompt, true, {}}).status();
+}
+
+TEST(EngineNamespaceTest, PinsThatLeaveTooLittleOfThePoolRefuseOnlyWhatWouldWaitForEver) {
+  HarnessOptions options = Options();
+  options.num_blocks = 16;
+  EngineHarness harness(options);
+  harness.Run(Of("alice", Letters(1, 128), 0));
+  ASSERT_TRUE(Pin(harness, "alice", Letters(1, 128)).ok()) << "half of the pool";
+  PendingReply large = harness.Submit(Of("bob", Letters(2, 128), 0));  // and one block more
+  PendingReply small = harness.Submit(Of("carl", Letters(3, 64), 0));
+  EXPECT_TRUE(absl::IsResourceExhausted(large.reply.get().status));
+  EXPECT_TRUE(small.reply.get().status.ok());
+}
+
+TEST(EngineNamespaceTest, WhatAPromptSharesOfPinnedEntriesDoesNotCountTwice) {
+  for (const int64_t quota : {0, 20}) {
+    HarnessOptions options = Options({.host_bytes = quota * BlockBytes()});
+    options.num_blocks = 20;
+    EngineHarness harness(options);
+    const std::string system = Letters(1, 144);  // nine of twenty blocks
+    harness.Run(Of("alice", system, 0));
+    ASSERT_TRUE(Pin(harness, "alice", system).ok());
+    const Reply reply = harness.Run(Of("alice", system + Letters(2, 30), 16));  // thirteen
+    EXPECT_TRUE(reply.status.ok()) << quota << ": " << reply.status;
+    EXPECT_EQ(reply.result.usage.cached_tokens, 144);
+    GenerateRequest cold = Of("alice", system + Letters(2, 30), 16);
+    cold.cache_policy = CachePolicy::kBypass;
+    EXPECT_TRUE(absl::IsResourceExhausted(harness.Run(cold).status)) << "it shares nothing";
+  }
+}
+
+TEST(EngineNamespaceTest, APinThatTakesWhatARunningRequestMayNeedIsRefused) {
+  for (const int64_t quota : {0, 20}) {
+    HarnessOptions options = Options({.host_bytes = quota * BlockBytes()});
+    options.num_blocks = 20;
+    EngineHarness harness(options);
+    harness.Run(Of("alice", Letters(1, 128), 0));
+    harness.gate().Close();
+    PendingReply running = harness.Submit(Of("alice", Letters(2, 16), 200));  // fifteen blocks
+    harness.gate().AwaitWaiter();
+    const auto pin = [&] { return Pin(harness, "alice", Letters(1, 128)); };
+    std::future<absl::Status> pinned = std::async(std::launch::async, pin);
+    while (pinned.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+      harness.gate().LetOnePass();
+    }
+    ASSERT_TRUE(absl::IsResourceExhausted(pinned.get())) << quota;
+    harness.gate().Open();
+    EXPECT_TRUE(running.reply.get().status.ok());
+    EXPECT_TRUE(pin().ok()) << "there is room now";
+  }
 }
 
 TEST(EngineNamespaceTest, ADiskQuotaIsNeverExceededAndItsOwnEntriesGiveWay) {
@@ -184,12 +268,24 @@ TEST(EngineNamespaceTest, ADiskQuotaIsNeverExceededAndItsOwnEntriesGiveWay) {
   EXPECT_EQ(harness.Run(Of("bob", Prompt(100))).result.reuse.disk_tokens, 79);
 }
 
-TEST(EngineNamespaceTest, ASegmentLargerThanTheQuotaIsNotWrittenAndCounted) {
+TEST(EngineNamespaceTest, ADiskQuotaHoldsFromTheStartForWhatTheStoreHad) {
+  const int64_t quota = 10 * BlockBytes();
+  EngineHarness harness(Options());
+  for (int i = 0; i < 6; ++i) harness.Run(Of("alice", Prompt(i)));
+  harness.Settle();
+  EXPECT_GT(StatsOf(harness, "alice").disk_bytes, quota);
+  harness.options().namespaces[0].quota.disk_bytes = quota;
+  harness.Restart();
+  EXPECT_LE(StatsOf(harness, "alice").disk_bytes, quota);
+  EXPECT_GT(StatsOf(harness, "alice").disk_bytes, 0);
+}
+
+TEST(EngineNamespaceTest, WhatIsLargerThanTheQuotaIsNotWrittenAndEachSegmentCounted) {
   EngineHarness harness(Options({.disk_bytes = BlockBytes()}));
   EXPECT_TRUE(harness.Run(Of("alice", Prompt(1))).status.ok());
   harness.Settle();
   EXPECT_EQ(StatsOf(harness, "alice").disk_bytes, 0);
-  EXPECT_GT(harness.Metric("reprise_namespace_refused_segments_total", "alice"), 0);
+  EXPECT_EQ(harness.Metric("reprise_namespace_refused_segments_total", "alice"), 2);
 }
 
 TEST(EngineNamespaceTest, OfAFullDiskTheNamespaceThatHoldsMostGivesWay) {

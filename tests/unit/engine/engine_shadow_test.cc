@@ -76,5 +76,33 @@ TEST(EngineShadowTest, RequestsComeFirst) {
   EXPECT_EQ(engine.Metric(kVerifications), 1);
 }
 
+// What comparisons hold is given back before a stream stands still or is preempted.
+TEST(EngineShadowTest, StreamsThatGrowComeBeforeComparisons) {
+  for (const int streams : {1, 2}) {
+    HarnessOptions options = Options(100);
+    options.num_blocks = 64;
+    EngineHarness engine(options);
+    const auto prompt = [](int i) {
+      return TextRequest(Letters(static_cast<uint32_t>(i), 128), 0);
+    };
+    for (int i = 1; i <= 6; ++i) engine.Run(prompt(i));
+    engine.Settle();
+    engine.gate().Close();
+    std::vector<PendingReply> pending;
+    for (int i = 0; i < streams; ++i) {
+      const std::string text = Letters(static_cast<uint32_t>(100 + i), 16);
+      pending.push_back(engine.Submit(TextRequest(text, 480 / streams)));  // half of the pool
+    }
+    for (int i = 1; i <= 6; ++i) pending.push_back(engine.Submit(prompt(i)));  // three quarters
+    engine.gate().Open();
+    for (PendingReply& each : pending) EXPECT_TRUE(each.reply.get().status.ok());
+    engine.Settle();
+    EXPECT_EQ(engine.Metric("reprise_preemptions_total"), 0) << streams;
+    EXPECT_GT(engine.Metric(kVerifications, "skipped"), 0) << streams;
+    EXPECT_GT(engine.Metric(kVerifications, "match"), 0) << "no more are skipped than need be";
+    EXPECT_EQ(engine.Metric(kVerifications), 6) << streams;
+  }
+}
+
 }  // namespace
 }  // namespace reprise

@@ -291,6 +291,37 @@ TEST(EngineStoreTest, AFirstUseIsWrittenOnceTheEngineIsIdleAndASecondAtOnce) {
   EXPECT_EQ(harness.Metric("reprise_store_skipped_segments_total"), 0);
 }
 
+TEST(EngineStoreTest, AFlushMakesFirstUsesDurableAndHoldsUpNoStep) {
+  EngineHarness harness(Selective(absl::Hours(1)));
+  for (const uint32_t i : {1, 2}) harness.Run(TextRequest(Letters(i, 256), 0));
+  harness.gate().Close();
+  PendingReply running = harness.Submit(TextRequest(Letters(3, 16), 64));
+  harness.gate().AwaitWaiter();
+  std::future<absl::Status> flushed =
+      std::async(std::launch::async, [&] { return harness.engine().Flush(); });
+  int passes = 0;
+  while (flushed.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+    harness.gate().LetOnePass();
+    ++passes;
+  }
+  EXPECT_TRUE(flushed.get().ok());
+  harness.gate().Open();
+  EXPECT_TRUE(running.reply.get().status.ok());
+  EXPECT_EQ(harness.engine().GetCacheStats().durable_segments, 8);
+  EXPECT_GT(passes, 8) << "a segment a step";
+}
+
+TEST(EngineStoreTest, WhatIsToBeWrittenAtOnceIsHoweverFastItComputes) {
+  HarnessOptions options = Selective(absl::Hours(1));
+  options.token_time = absl::ZeroDuration();
+  EngineHarness harness(options);
+  GenerateRequest request = TextRequest(Letters(1, 128), 0);
+  request.writes_at_once = true;
+  harness.Run(request);
+  EXPECT_TRUE(harness.engine().Flush().ok());
+  EXPECT_EQ(harness.engine().GetCacheStats().durable_segments, 2);
+}
+
 TEST(EngineStoreTest, AFirstUseWhoseBlocksWereEvictedMeanwhileIsSkipped) {
   HarnessOptions options = Selective(absl::Seconds(10));
   options.num_blocks = 12;

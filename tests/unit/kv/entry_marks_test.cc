@@ -16,7 +16,7 @@ class EntryMarksTest : public testing::Test {
     const std::vector<TokenId> ids = {first, first + 1};
     return index_.Insert(parent, ids, 0).node;
   }
-  std::vector<NodeId> Expired(int seconds) const {
+  std::vector<NodeId> Expired(int seconds) {
     return marks_.ExpiredLeaves(absl::FromUnixSeconds(seconds), [](NodeId) { return false; });
   }
 
@@ -32,9 +32,16 @@ TEST_F(EntryMarksTest, ExpiryReachesUpToWhatOthersHangFrom) {
   EXPECT_EQ(marks_.ExpiryOf(a_), absl::InfiniteFuture());
   EXPECT_TRUE(Expired(9).empty());
   EXPECT_THAT(Expired(10), testing::ElementsAre(c_)) << "leaves first";
-  index_.Remove(c_);
   marks_.Forget(c_);
+  index_.Remove(c_);
   EXPECT_THAT(Expired(10), testing::ElementsAre(b_));
+  const NodeId below = Add(b_, 9);
+  EXPECT_TRUE(Expired(10).empty());
+  marks_.SetExpiryOfOne(b_, absl::FromUnixSeconds(20));
+  marks_.Forget(below);
+  index_.Remove(below);
+  EXPECT_TRUE(Expired(19).empty()) << "the new time holds for one that waited";
+  EXPECT_THAT(Expired(20), testing::ElementsAre(b_));
 }
 
 TEST_F(EntryMarksTest, LaterExpiryReplacesAndInfiniteTakesBack) {

@@ -211,6 +211,12 @@ TEST(ConfigLoaderTest, RefusesValuesOutOfRangeNamingPathValueAndLimit) {
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << setting;
     EXPECT_THAT(std::string(config.status().message()), HasSubstr(problem));
   }
+  std::vector<std::string> rounded = {"cache.store.codec=INT8", "model.exactness=BEST_EFFORT",
+                                      "model.kv_dtype=BF16"};
+  EXPECT_TRUE(LoadConfig("", rounded).ok());
+  rounded.push_back("cache.shadow_verify_percent=1");
+  EXPECT_THAT(std::string(LoadConfig("", rounded).status().message()),
+              HasSubstr("cache.shadow_verify_percent: 1, expected 0 with cache.store.codec: INT8"));
   EXPECT_TRUE(LoadConfig("", {"listen.max_concurrent_rpcs=289"}).ok());
   EXPECT_TRUE(
       LoadConfig("", {"cache.similarity.enabled=false", "cache.similarity.encoder_path="}).ok())
