@@ -10,7 +10,7 @@
 namespace reprise::cuda {
 namespace {
 
-constexpr PassLimits kLimits{64, 4, 40, 3};
+constexpr PassLimits kLimits{64, 4, 40, 3, false};
 
 struct Batch {
   // A sequence of `tokens` at `start`; token i of sequence s is 100 s + i.
@@ -94,7 +94,7 @@ TEST(PassPlanTest, LogitRowsAndTablesBoundAPassToo) {
   EXPECT_EQ(passes[1].logit_rows, 2);
   const Batch deep = MakeBatch({{1, 400, 0}, {1, 400, 0}});
   EXPECT_EQ(PlanPasses(deep.batch, kLimits).size(), size_t{2}) << "two tables of 26 words";
-  const PassLimits wide{64, 4, 52, 3};
+  const PassLimits wide{64, 4, 52, 3, false};
   EXPECT_EQ(PlanPasses(deep.batch, wide).size(), size_t{1});
 }
 
