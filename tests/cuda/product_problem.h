@@ -78,8 +78,7 @@ class ProductProblem {
     std::vector<uint32_t> bits;
     const auto* words = reinterpret_cast<const uint32_t*>(output.data());
     const auto* halves = reinterpret_cast<const uint16_t*>(output.data());
-    const bool floats =
-        shape_.epilogue == Epilogue::kStore || shape_.epilogue == Epilogue::kAdd;
+    const bool floats = shape_.epilogue == Epilogue::kStore || shape_.epilogue == Epilogue::kAdd;
     for (int row = 0; row < shape_.rows; ++row) {
       for (int f = 0; f < shape_.features; ++f) {
         const int64_t at = int64_t{1} * row * shape_.features + f;

@@ -9,28 +9,25 @@ namespace reprise::cuda {
 namespace {
 
 constexpr HalfType kBf16 = HalfType::kBf16;
-constexpr ProductShape kShapes[] = {
-    {"Square", 1024, 1024, 200, Epilogue::kStore},
-    {"Deep", 192, 4096, 129, Epilogue::kAdd},
-    {"DeepBf16", 128, 2048, 320, Epilogue::kAdd, kBf16},
-    {"Gelu", 256, 768, 257, Epilogue::kGelu},
-    {"GatedSilu", 256, 512, 190, Epilogue::kGatedSilu},
-    {"GatedGeluBf16", 320, 576, 140, Epilogue::kGatedGelu, kBf16},
-    {"OddSteps", 130, 736, 150, Epilogue::kStore},
-    {"LongSlices", 64, 5632, 131, Epilogue::kStore, kBf16},
-    {"OneStep", 16, 32, 129, Epilogue::kAdd}};
+constexpr ProductShape kShapes[] = {{"Square", 1024, 1024, 200, Epilogue::kStore},
+                                    {"Deep", 192, 4096, 129, Epilogue::kAdd},
+                                    {"DeepBf16", 128, 2048, 320, Epilogue::kAdd, kBf16},
+                                    {"Gelu", 256, 768, 257, Epilogue::kGelu},
+                                    {"GatedSilu", 256, 512, 190, Epilogue::kGatedSilu},
+                                    {"GatedGeluBf16", 320, 576, 140, Epilogue::kGatedGelu, kBf16},
+                                    {"OddSteps", 130, 736, 150, Epilogue::kStore},
+                                    {"LongSlices", 64, 5632, 131, Epilogue::kStore, kBf16},
+                                    {"OneStep", 16, 32, 129, Epilogue::kAdd}};
 
 class ProductTest : public ::testing::TestWithParam<ProductShape> {};
 
 TEST_P(ProductTest, EveryKernelGivesTheSameBits) {
   ProductProblem problem(GetParam());
-  const auto thin = problem.Run(RowOrder::kRows, [](const ProductArgs& args) {
-    return LaunchThinProduct(args, nullptr);
-  });
+  const auto thin = problem.Run(
+      RowOrder::kRows, [](const ProductArgs& args) { return LaunchThinProduct(args, nullptr); });
   ASSERT_FALSE(thin.empty());
-  const auto wide = problem.Run(RowOrder::kRows, [](const ProductArgs& args) {
-    return LaunchWideProduct(args, nullptr);
-  });
+  const auto wide = problem.Run(
+      RowOrder::kRows, [](const ProductArgs& args) { return LaunchWideProduct(args, nullptr); });
   EXPECT_TRUE(wide == thin);
   bool has_tiles = false;
   ASSERT_EQ(HasTileProducts(&has_tiles), cudaSuccess);

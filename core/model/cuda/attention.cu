@@ -11,8 +11,8 @@
 namespace reprise::cuda {
 namespace {
 
-constexpr int kMaxChunk = 128;  // columns of the output a block computes
-constexpr int kPadding = 8;     // floats, against bank conflicts
+constexpr int kMaxChunk = 128;        // columns of the output a block computes
+constexpr int kPadding = 8;           // floats, against bank conflicts
 constexpr unsigned kFewBlocks = 160;  // about one for each multiprocessor
 
 template <int kDim>

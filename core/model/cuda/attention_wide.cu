@@ -16,11 +16,11 @@ struct Sizes {
   static constexpr int kSteps = kDim / kStepDepth;
   static constexpr int kRowWords = kDim / 8;  // of 16 bytes, of a key
   static constexpr int kSideWords = kKeyBlock * kRowWords;
-  static constexpr int kBlockWords = 2 * kSideWords;       // K, then V
-  static constexpr int kTogether = kDim <= 64 ? 2 : 1;     // blocks of keys in a buffer
+  static constexpr int kBlockWords = 2 * kSideWords;    // K, then V
+  static constexpr int kTogether = kDim <= 64 ? 2 : 1;  // blocks of keys in a buffer
   static constexpr int kBufferWords = kTogether * kBlockWords;
   static constexpr int kSharedBytes = 2 * kBufferWords * 16;  // at most sm_75's 64 KiB
-  static constexpr int kColumns = kDim / 8;  // tiles of 8
+  static constexpr int kColumns = kDim / 8;                   // tiles of 8
   // Rows of whole 128 bytes begin in the same bank; odd keys trade their halves.
   static constexpr int kSwizzle = kDim % 64 == 0 ? 4 : 0;
 };

@@ -180,8 +180,7 @@ cudaError_t CudaTransformer::Attend(const Run& run, int layer) const {
   AttentionArgs args;
   args.tiles = reinterpret_cast<const AttentionTile*>(run.At(run.layout.tiles));
   args.num_tiles = run.shape.tiles;
-  args.wide_tiles =
-      reinterpret_cast<const AttentionTile*>(run.At(run.layout.wide_tiles));
+  args.wide_tiles = reinterpret_cast<const AttentionTile*>(run.At(run.layout.wide_tiles));
   args.num_wide_tiles = run.shape.wide_tiles;
   args.tables = run.At(run.layout.tables);
   args.q = q_.data();
@@ -255,8 +254,8 @@ cudaError_t CudaTransformer::Logits(const Run& run) const {
 cudaError_t CudaTransformer::Forward(const PassShape& shape, const int32_t* words,
                                      const DeviceKvPool& kv, cudaStream_t stream) const {
   const bool tiles = tiles_ && shape.rows > kThinRows;
-  const Run run{shape,  words, PassLayout(shape), kv,
-                stream, tiles ? RowOrder::kTiles : RowOrder::kRows};
+  const Run run{shape, words,  PassLayout(shape),
+                kv,    stream, tiles ? RowOrder::kTiles : RowOrder::kRows};
   RETURN_IF_CUDA_ERROR(Embed(run));
   for (int i = 0; i < config_.num_layers; ++i) {
     RETURN_IF_CUDA_ERROR(Attention(run, i));

@@ -111,7 +111,7 @@ struct NormArgs {
   HalfType type = HalfType::kFp16;
   RowOrder order = RowOrder::kRows;  // of out
   void* out = nullptr;               // halves [rows][PaddedDepth(size)]
-  float* add_to = nullptr;  // instead of `out`: [rows][size] += norm(x)
+  float* add_to = nullptr;           // instead of `out`: [rows][size] += norm(x)
 };
 cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
 

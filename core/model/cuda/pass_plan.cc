@@ -12,7 +12,7 @@ namespace {
 constexpr int32_t kTilePairs = 16;
 constexpr int32_t kTileWords = sizeof(AttentionTile) / sizeof(int32_t);
 constexpr int32_t kLargeSize = 64;
-constexpr int32_t kManyPairs = 128;  // more are served faster by wide tiles
+constexpr int32_t kManyPairs = 768;  // more are served faster by wide tiles
 
 // The next power of two up to kLargeSize, its next multiple beyond.
 int32_t RoundUp(int32_t count, int32_t smallest) {

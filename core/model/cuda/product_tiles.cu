@@ -384,8 +384,7 @@ cudaError_t LaunchTileProductOf(int shape, const ProductArgs& args, cudaStream_t
 // multiprocessors.
 cudaError_t LaunchTileProduct(const ProductArgs& args, cudaStream_t stream) {
   constexpr int kEnough = 90, kLargeTiles = 8, kLargeRows = 128;
-  const int blocks =
-      args.weights.tiles / kLargeTiles * ((args.rows + kLargeRows - 1) / kLargeRows);
+  const int blocks = args.weights.tiles / kLargeTiles * ((args.rows + kLargeRows - 1) / kLargeRows);
   return LaunchTileProductOf(blocks >= kEnough ? 0 : 2, args, stream);
 }
 

@@ -195,9 +195,8 @@ template <typename T>
 __device__ __forceinline__ void StorePlainHead(const RotateArgs& args, const float* head, int h,
                                                T* to, T* q) {
   if (h < args.heads) {
-    ForEachPair<T>(args, head, [&](int i, uint32_t word) {
-      *reinterpret_cast<uint32_t*>(q + i) = word;
-    });
+    ForEachPair<T>(args, head,
+                   [&](int i, uint32_t word) { *reinterpret_cast<uint32_t*>(q + i) = word; });
     return;
   }
   const int slot = args.positions[blockIdx.x] % 16, dim = args.kv.padded_dim;
