@@ -7,7 +7,7 @@ BIN := build/$(PRESET)/bin
 CONFIGURE := docker/setup/configure.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-all demo run test bench bench-peers paper exactness verify-demo verify-engine verify-cache verify-bench format lint tidy sanitize clean
+.PHONY: help setup build build-all demo run test bench bench-peers paper exactness verify-demo verify-engine verify-cache verify-bench verify-cuda format lint tidy sanitize clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,10 @@ verify-bench: setup ## check the load test and what operators look at (QUICK=1: 
 	@docker/setup/install-oracle.sh
 	@$(MAKE) --no-print-directory build-all
 	@python3 tests/verify/verify_bench.py
+
+verify-cuda: ## check the server and its kernels on an NVIDIA GPU (QUICK=1; PART=1, 2 or 3: a third, under eight minutes)
+	@$(MAKE) --no-print-directory build-all PRESET=cuda
+	@REPRISE_BIN=build/cuda/bin CUDA_BIN=build/cuda/bin python3 tests/verify/verify_cuda.py
 
 format: ## format our C++ sources in place
 	@docker/setup/install-packages.sh ci

@@ -7,7 +7,7 @@
 set -euo pipefail
 folder=$1
 build=${2:-build/cuda}
-programs=(pass_plan_test cuda_runner_test cuda_exactness_test cuda_draft_test
+programs=(pass_plan_test cuda_runner_test cuda_exactness_test cuda_draft_test product_test product_bench
           cuda_reuse_exactness_test cuda_exactness_trials cuda_bench)
 rm -rf "$folder/bin" "$folder/lib"
 mkdir -p "$folder/bin" "$folder/lib"

@@ -1,7 +1,8 @@
-// cuda_bench [eager]: how long steps of the DialoGPT-medium shape take on the GPU, with random
+// cuda_bench [TOKENS]: how long steps of the DialoGPT-medium shape take on the GPU, with random
 // weights in fp16, in milliseconds from Step's call to its return. Medians of interleaved
 // repeats after warm-up. Prints one JSON line; tests/cuda/torch_plain.py prints the same of
-// an unconstrained torch model under CUDA graphs. `eager` launches kernels one by one, for a
+// an unconstrained torch model under CUDA graphs. With TOKENS
+// only prompts of so many are computed, a few times and each kernel launched by itself, for a
 // profiler.
 #include <algorithm>
 #include <chrono>
@@ -35,7 +36,7 @@ class Bench {
   }
 
   // `sequences` steps of `tokens` each after `cached` tokens.
-  double Milliseconds(int sequences, int tokens, int cached) {
+  double Milliseconds(int sequences, int tokens, int cached, int repeats = kRepeats) {
     StepBatch batch;
     for (int s = 0; s < sequences; ++s) {
       StepSequence sequence;
@@ -46,7 +47,7 @@ class Bench {
       batch.sequences.push_back(sequence);
     }
     std::vector<double> times;
-    for (int i = 0; i < kRepeats + 3; ++i) {
+    for (int i = 0; i < repeats + 3; ++i) {
       const auto start = std::chrono::steady_clock::now();
       const auto result = runner_.Step(batch);
       const std::chrono::duration<double, std::milli> taken =
@@ -76,10 +77,10 @@ class Bench {
   std::vector<BlockId> tables_[kMaxSequences];
 };
 
-int Main(bool eager) {
+int Main(int profiled_tokens) {
   const LoadedModel model = bench::RandomGpt2Medium();
   CudaRunnerOptions options;
-  options.capture_graphs = !eager;
+  options.capture_graphs = profiled_tokens == 0;
   options.kv_pool_bytes = int64_t{98304} * kBlockTokens * kTableBlocks * kMaxSequences;
   auto runner = CreateCudaRunner(model, options);
   if (!runner.ok()) {
@@ -87,6 +88,10 @@ int Main(bool eager) {
     return 2;
   }
   Bench bench(**runner);
+  if (profiled_tokens > 0) {
+    bench.Milliseconds(1, profiled_tokens, 0, 1);
+    return 0;
+  }
   bench.FillContexts();
   std::printf("{\"numerics\": \"%s\"", (*runner)->numerics_id().c_str());
   for (const int sequences : {1, 8, 32}) {
@@ -103,4 +108,4 @@ int Main(bool eager) {
 }  // namespace
 }  // namespace reprise
 
-int main(int argc, char**) { return reprise::Main(argc > 1); }
+int main(int argc, char** argv) { return reprise::Main(argc > 1 ? std::atoi(argv[1]) : 0); }

@@ -10,7 +10,7 @@
 namespace reprise::cuda {
 namespace {
 
-constexpr PassLimits kLimits{64, 4, 40, 3};
+constexpr PassLimits kLimits{64, 4, 40, 3, false};
 
 struct Batch {
   // A sequence of `tokens` at `start`; token i of sequence s is 100 s + i.
@@ -86,6 +86,24 @@ TEST(PassPlanTest, TilesCoverEachRowAndHeadOnce) {
   }
 }
 
+TEST(PassPlanTest, LongPiecesGetWideTilesWhereTheyMay) {
+  PassLimits limits{1024, 4, 100, 3, true};
+  const Batch made = MakeBatch({{300, 0, 1}, {1, 3, 1}});
+  auto passes = PlanPasses(made.batch, limits);
+  ASSERT_EQ(passes.size(), size_t{1});
+  EXPECT_EQ(passes[0].shape.tiles, 1) << "of the second";
+  const auto* tiles = reinterpret_cast<const AttentionTile*>(
+      &passes[0].words[PassLayout(passes[0].shape).wide_tiles]);
+  int pairs = 0;
+  for (int i = 0; i < passes[0].shape.wide_tiles; ++i) {
+    EXPECT_LE(tiles[i].pairs, kWidePairs);
+    pairs += tiles[i].pairs;
+  }
+  EXPECT_EQ(pairs, 300 * limits.group);
+  limits.wide = false;
+  EXPECT_EQ(PlanPasses(made.batch, limits)[0].shape.wide_tiles, 0);
+}
+
 TEST(PassPlanTest, LogitRowsAndTablesBoundAPassToo) {
   const Batch many = MakeBatch({{1, 0, 1}, {1, 1, 1}, {1, 2, 1}, {1, 3, 1}, {1, 4, 1}, {1, 5, 1}});
   const auto passes = PlanPasses(many.batch, kLimits);
@@ -94,7 +112,7 @@ TEST(PassPlanTest, LogitRowsAndTablesBoundAPassToo) {
   EXPECT_EQ(passes[1].logit_rows, 2);
   const Batch deep = MakeBatch({{1, 400, 0}, {1, 400, 0}});
   EXPECT_EQ(PlanPasses(deep.batch, kLimits).size(), size_t{2}) << "two tables of 26 words";
-  const PassLimits wide{64, 4, 52, 3};
+  const PassLimits wide{64, 4, 52, 3, false};
   EXPECT_EQ(PlanPasses(deep.batch, wide).size(), size_t{1});
 }
 

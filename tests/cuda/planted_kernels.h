@@ -23,7 +23,7 @@ inline Kernels PlantBatchDependentAttention() {
   Kernels kernels;
   kernels.attention = [](const AttentionArgs& args, cudaStream_t stream) {
     AttentionArgs planted = args;
-    if (args.num_tiles <= 2) planted.scale *= 1.0f + 0x1p-12f;
+    if (args.num_tiles + 4 * args.num_wide_tiles <= 2) planted.scale *= 1.0f + 0x1p-12f;
     return LaunchAttention(planted, stream);
   };
   return kernels;

@@ -12,7 +12,7 @@ run() {
 }
 
 run_tests() {
-  for test in pass_plan_test cuda_runner_test cuda_exactness_test cuda_draft_test \
+  for test in pass_plan_test product_test cuda_runner_test cuda_exactness_test cuda_draft_test \
               cuda_reuse_exactness_test; do
     run "$test" --gtest_brief=1
   done

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.path.join(ROOT, "build", "release", "bin")
+BIN = os.environ.get("REPRISE_BIN", os.path.join(ROOT, "build", "release", "bin"))
 SMOLLM2 = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 PEERS_PYTHON = os.path.join(ROOT, ".venv-peers", "bin", "python3")
 

@@ -5,18 +5,14 @@
 //
 // Source  Dao et al. 2022, arXiv 2205.14135 (online softmax over blocks); here each block
 //         of keys starts afresh, as in Flash-Decoding's splits of fixed size.
+#include "core/model/cuda/attention.cuh"
 #include "core/model/cuda/launch.cuh"
-#include "core/model/cuda/mma.cuh"
 
 namespace reprise::cuda {
 namespace {
 
-constexpr int kPairs = 16;
-constexpr int kKvBlock = 16;  // tokens
-constexpr int kSubBlocks = kKeyBlock / kKvBlock;
-constexpr int kMaxChunk = 128;  // columns of the output a block computes
-constexpr int kPadding = 8;     // floats, against bank conflicts
-constexpr float kNothing = -INFINITY;
+constexpr int kMaxChunk = 128;        // columns of the output a block computes
+constexpr int kPadding = 8;           // floats, against bank conflicts
 constexpr unsigned kFewBlocks = 160;  // about one for each multiprocessor
 
 template <int kDim>
@@ -34,71 +30,8 @@ struct Shared {
   float partial[S::kWarps][kPairs][S::kChunk + kPadding];  // P V of the warps' key blocks
   float maxima[S::kWarps][kPairs];
   float sums[S::kWarps][kPairs];
-  float old_scale[S::kWarps][kPairs];  // of the result when the block joins it
-  float new_scale[S::kWarps][kPairs];  // of the block
+  JoinScales scales[S::kWarps][kPairs];
   float total[kPairs];
-};
-
-// What a thread knows of its tile. It holds pairs g and g + 8 of fragments.
-template <typename T, int kDim>
-struct Tile {
-  const AttentionTile& tile;
-  const AttentionArgs& args;
-  int group, last_position;
-  int positions[2];  // of pairs g and g + 8
-  FragmentA q[Sizes<kDim>::kSteps][2];
-
-  __device__ __forceinline__ Tile(const AttentionTile& of, const AttentionArgs& all)
-      : tile(of), args(all), group(all.heads / all.kv_heads) {
-    const int g = threadIdx.x % 32 / 4;
-    last_position = Position(tile.pairs - 1);
-    positions[0] = Position(g);
-    positions[1] = Position(g + 8);
-    LoadQueries();
-  }
-
-  __device__ __forceinline__ int Position(int pair) const {
-    return tile.first_position + (tile.first_pair + pair) / group;
-  }
-  __device__ __forceinline__ int Row(int pair) const {
-    return tile.first_row + (tile.first_pair + pair) / group;
-  }
-  __device__ __forceinline__ int Head(int pair) const {
-    return blockIdx.y * group + (tile.first_pair + pair) % group;
-  }
-
-  __device__ __forceinline__ void LoadQueries() {
-    const int lane = threadIdx.x % 32;
-    const uint4* rows[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int pair = min(lane / 4 + 8 * i, tile.pairs - 1);
-      const int64_t head = static_cast<int64_t>(Row(pair)) * args.heads + Head(pair);
-      rows[i] = reinterpret_cast<const uint4*>(static_cast<const T*>(args.q) + head * kDim);
-    }
-#pragma unroll
-    for (int step = 0; step < Sizes<kDim>::kSteps; ++step) {
-      const uint4 a = rows[0][step * 4 + lane % 4], b = rows[1][step * 4 + lane % 4];
-      q[step][0] = FragmentA{a.x, b.x, a.y, b.y};
-      q[step][1] = FragmentA{a.z, b.z, a.w, b.w};
-    }
-  }
-
-  // Where a head of a sub-block begins. Past the last key it is the last key's, so that
-  // nothing else is read: its keys are seen by none of the tile and weigh zero.
-  __device__ __forceinline__ const T* Block(int first_key, const void* base) const {
-    const int index = min(first_key, last_position) / kKvBlock;
-    const int64_t block = args.tables[tile.table + index];
-    return static_cast<const T*>(base) + block * args.kv.block_stride +
-           static_cast<int64_t>(blockIdx.y) * kKvBlock * kDim;
-  }
-
-  // Scaled, or kNothing where the pair g + 8 i does not see the key.
-  __device__ __forceinline__ float Score(float sum, int i, int key) const {
-    const int position = positions[i];
-    const bool sees = key <= position && (args.window == 0 || key > position - args.window);
-    return sees ? sum * args.scale : kNothing;
-  }
 };
 
 // Fragments of K of kTogether sub-blocks. Column n of half h is key 4 (n / 2) + 2 h + n % 2,
@@ -152,34 +85,6 @@ __device__ __forceinline__ void Score(const Tile<T, kDim>& tile, int first_key,
   }
 }
 
-// Scores become probabilities relative to the block's maximum, which is stored with their sum.
-__device__ __forceinline__ void Exponentiate(float (&scores)[kSubBlocks][2][4], float* maxima,
-                                             float* sums) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {  // pairs g and g + 8
-    float maximum = kNothing, sum = 0;
-#pragma unroll
-    for (int j = 0; j < kSubBlocks * 4; ++j) {
-      maximum = fmaxf(maximum, scores[j / 4][j / 2 % 2][i * 2 + j % 2]);
-    }
-    maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 1));
-    maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 2));
-#pragma unroll
-    for (int j = 0; j < kSubBlocks * 4; ++j) {
-      float& score = scores[j / 4][j / 2 % 2][i * 2 + j % 2];
-      score = maximum == kNothing ? 0.0f : Exp2(score - maximum);
-      sum += score;
-    }
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-    if (lane % 4 == 0) {
-      maxima[lane / 4 + 8 * i] = maximum;
-      sums[lane / 4 + 8 * i] = sum;
-    }
-  }
-}
-
 constexpr int kGroup = 4;  // tiles of 8 columns whose values are under way at once
 
 // Fragments of V: of kGroup tiles of columns, each of 16 keys.
@@ -216,14 +121,15 @@ __device__ __forceinline__ void ComputeKeyBlock(const Tile<T, kDim>& tile, int f
   }
   ValueGroup group;
   group.Load(values, 0);
-  Exponentiate(scores, shared.maxima[warp], shared.sums[warp]);
+  const BlockSoftmax softmax(scores);
+  if (lane % 4 < 2) {
+    const int i = lane % 4;
+    shared.maxima[warp][lane / 4 + 8 * i] = i == 0 ? softmax.maximum[0] : softmax.maximum[1];
+    shared.sums[warp][lane / 4 + 8 * i] = i == 0 ? softmax.sum[0] : softmax.sum[1];
+  }
   FragmentA p[kSubBlocks];
 #pragma unroll
-  for (int s = 0; s < kSubBlocks; ++s) {
-    const auto& [low, high] = scores[s];
-    p[s] = {PackTwo<T>(low[0], low[1]), PackTwo<T>(low[2], low[3]), PackTwo<T>(high[0], high[1]),
-            PackTwo<T>(high[2], high[3])};
-  }
+  for (int s = 0; s < kSubBlocks; ++s) p[s] = ToFragment<T>(scores[s]);
 #pragma unroll
   for (int column = 0; column < kChunk; column += 8 * kGroup) {
     const ValueGroup now = group;
@@ -240,37 +146,6 @@ __device__ __forceinline__ void ComputeKeyBlock(const Tile<T, kDim>& tile, int f
   }
 }
 
-// The output's type is the weights', which need not be that of KV.
-__device__ __forceinline__ void StoreHalf(const AttentionArgs& args, int64_t at, float value) {
-  if (args.out_type == HalfType::kFp16) {
-    static_cast<__half*>(args.out)[at] = To<__half>(value);
-  } else {
-    static_cast<__nv_bfloat16*>(args.out)[at] = To<__nv_bfloat16>(value);
-  }
-}
-
-// The running maximum and sum of a pair, kept by thread `pair` of the block.
-struct Running {
-  float maximum = kNothing, sum = 0;
-
-  // Takes in `blocks` key blocks in order and says how the result and each are scaled.
-  template <int kDim>
-  __device__ __forceinline__ void Join(int pair, int blocks, Shared<kDim>& shared) {
-    for (int b = 0; b < blocks; ++b) {
-      const float other = shared.maxima[b][pair], joint = fmaxf(maximum, other);
-      const bool nothing = other == kNothing;  // this pair sees none of the block
-      const float old_scale = nothing ? 1.0f : Exp2(maximum - joint);
-      const float new_scale = nothing ? 0.0f : Exp2(other - joint);
-      shared.old_scale[b][pair] = old_scale;
-      shared.new_scale[b][pair] = new_scale;
-      if (nothing) continue;
-      sum = sum * old_scale + shared.sums[b][pair] * new_scale;
-      maximum = joint;
-    }
-    shared.total[pair] = sum;
-  }
-};
-
 // kResident: thread blocks that a multiprocessor holds at once. One may use all registers,
 // so that its loads are under way together; where there are many, two hide more.
 template <typename T, int kDim, int kResident>
@@ -282,7 +157,7 @@ __global__ void __launch_bounds__(Sizes<kDim>::kThreads, kResident)
   WaitForPrevious();
   const AttentionTile where = args.tiles[blockIdx.x];
   if (where.pairs == 0) return;
-  const Tile<T, kDim> tile(where, args);
+  const Tile<T, kDim> tile(where, blockIdx.y, args);
   const int oldest = tile.Position(0) - args.window + 1;
   const int first = args.window > 0 && oldest > 0 ? oldest / kKeyBlock : 0;
   const int end = tile.last_position / kKeyBlock + 1;
@@ -293,15 +168,19 @@ __global__ void __launch_bounds__(Sizes<kDim>::kThreads, kResident)
     const int warp = threadIdx.x / 32, blocks = min(S::kWarps, end - block);
     if (warp < blocks) ComputeKeyBlock(tile, (block + warp) * kKeyBlock, shared);
     __syncthreads();
-    if (threadIdx.x < kPairs) running.Join(threadIdx.x, blocks, shared);
+    if (threadIdx.x < kPairs) {  // thread i keeps what runs of pair i
+      for (int b = 0; b < blocks; ++b) {
+        shared.scales[b][threadIdx.x] =
+            running.Join(shared.maxima[b][threadIdx.x], shared.sums[b][threadIdx.x]);
+      }
+      shared.total[threadIdx.x] = running.sum;
+    }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int at = i * S::kThreads + threadIdx.x, pair = at / S::kChunk, column = at % S::kChunk;
       for (int b = 0; b < blocks; ++b) {
-        const float scale = shared.new_scale[b][pair], old = shared.old_scale[b][pair];
-        if (scale == 0.0f && old == 1.0f) continue;
-        result[i] = __fmaf_rn(result[i], old, shared.partial[b][pair][column] * scale);
+        result[i] = shared.scales[b][pair].Join(result[i], shared.partial[b][pair][column]);
       }
     }
     __syncthreads();
@@ -311,8 +190,7 @@ __global__ void __launch_bounds__(Sizes<kDim>::kThreads, kResident)
     const int at = i * S::kThreads + threadIdx.x, pair = at / S::kChunk;
     const int dim = blockIdx.z * S::kChunk + at % S::kChunk;
     if (pair >= tile.tile.pairs || dim >= args.head_dim) continue;
-    const int64_t to = static_cast<int64_t>(tile.Row(pair)) * args.out_stride +
-                       tile.Head(pair) * args.head_dim + dim;
+    const int64_t to = OutIndex(args, tile.Row(pair), tile.Head(pair) * args.head_dim + dim);
     StoreHalf(args, to, result[i] / shared.total[pair]);
   }
 }
@@ -327,9 +205,7 @@ cudaError_t Launch(const AttentionArgs& args, cudaStream_t stream) {
                               : LaunchOverlapping(Attend<T, kDim, 2>, shape, args, stream);
 }
 
-}  // namespace
-
-cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
+cudaError_t LaunchNarrow(const AttentionArgs& args, cudaStream_t stream) {
   return WithHalf(args.kv.type, [&](auto half) {
     using T = decltype(half);
     switch (args.kv.padded_dim) {
@@ -347,6 +223,15 @@ cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
         return cudaErrorInvalidValue;
     }
   });
+}
+
+}  // namespace
+
+cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  if (args.num_wide_tiles > 0) error = LaunchWideAttention(args, stream);
+  if (error != cudaSuccess || args.num_tiles == 0) return error;
+  return LaunchNarrow(args, stream);
 }
 
 }  // namespace reprise::cuda

@@ -12,7 +12,7 @@ namespace reprise {
 namespace cuda {
 namespace {
 
-constexpr int kKernelVersion = 1;  // part of the numerics id; raised when bits change
+constexpr int kKernelVersion = 2;  // part of the numerics id; raised when bits change
 constexpr int kMinArchitecture = 75;
 constexpr int kBfloat16Architecture = 80;
 constexpr int32_t kMaxRows = 1024;  // of a pass
@@ -158,7 +158,8 @@ absl::Status CudaRunner::Load(const LoadedModel& model) {
                                                         limits, kernels_));
   pass_limits_ = {kMaxRows, kMaxLogitRows,
                   std::max(kMinTableWords, config.context_length / kBlockTokens + 1),
-                  config.num_heads / config.num_kv_heads};
+                  config.num_heads / config.num_kv_heads,
+                  PaddedDepth(config.head_dim) <= kMaxWideDim && config.head_dim % 2 == 0};
   const int64_t words = MaxPassWords(pass_limits_);
   ASSIGN_OR_RETURN(words_, PinnedArray<int32_t>::Make(words, "a pass"));
   ASSIGN_OR_RETURN(device_words_, DeviceArray<int32_t>::Make(words, "a pass"));

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/model/cuda/tiled_rows.cuh"
 #include "core/model/rope.h"
 
 namespace reprise::cuda {
@@ -11,6 +12,12 @@ namespace {
 
 int32_t QSize(const ModelConfig& c) { return c.num_heads * c.head_dim; }
 int32_t KvSize(const ModelConfig& c) { return c.num_kv_heads * c.head_dim; }
+
+// Whether the tiled order leaves no gap in what products read, and outputs are even.
+bool FitsTiles(const ModelConfig& c) {
+  return c.hidden_size % kStepDepth == 0 && QSize(c) % kStepDepth == 0 &&
+         c.intermediate_size % kStepDepth == 0;
+}
 
 }  // namespace
 
@@ -20,6 +27,7 @@ struct CudaTransformer::Run {
   PassLayout layout;
   const DeviceKvPool& kv;
   cudaStream_t stream;
+  RowOrder order;
 
   const int32_t* At(int32_t offset) const { return words + offset; }
 };
@@ -49,7 +57,8 @@ absl::Status CudaTransformer::Allocate(const TransformerLimits& limits) {
   ASSIGN_OR_RETURN(logits_, DeviceArray<float>::Make(logits, "logits"));
   ASSIGN_OR_RETURN(likeliest_, DeviceArray<int32_t>::Make(limits.max_logit_rows, "logits"));
   const auto halves = [&](int32_t depth) {
-    return DeviceArray<uint16_t>::Make(padded * PaddedDepth(depth), "activations");
+    const size_t atoms = (depth + kAtomDepth - 1) / kAtomDepth;  // the tiled order has whole ones
+    return DeviceArray<uint16_t>::Make(padded * atoms * kAtomDepth, "activations");
   };
   ASSIGN_OR_RETURN(normed_, halves(c.hidden_size));
   ASSIGN_OR_RETURN(q_, halves(c.num_heads * head));
@@ -63,6 +72,9 @@ absl::StatusOr<std::unique_ptr<CudaTransformer>> CudaTransformer::Build(
     const Kernels& kernels) {
   std::unique_ptr<CudaTransformer> made(new CudaTransformer(model.config, type, kernels));
   ASSIGN_OR_RETURN(made->weights_, DeviceWeights::Load(model, type));
+  bool has_tiles = false;
+  RETURN_IF_ERROR(ToStatus(HasTileProducts(&has_tiles), "asking for the device"));
+  made->tiles_ = has_tiles && FitsTiles(model.config);
   if (made->traits_.rotary()) {
     ASSIGN_OR_RETURN(made->rotary_, MakeRotary(model.config.rope, limits.max_positions));
     if (model.config.local_rope) {
@@ -99,6 +111,7 @@ cudaError_t CudaTransformer::ApplyNorm(const Run& run, const DeviceNorm& norm,
   args.size = config_.hidden_size;
   args.rows = rows;
   args.type = type_;
+  args.order = source_rows == nullptr ? run.order : RowOrder::kRows;
   args.out = normed_.data();
   return LaunchNorm(args, run.stream);
 }
@@ -117,6 +130,7 @@ cudaError_t CudaTransformer::AddToResidual(const Run& run, const DeviceLinear& l
                                            const void* x, const DeviceNorm& post_norm) const {
   const bool normed = post_norm.weight.size() > 0;
   ProductArgs args;
+  args.order = run.order;
   args.x = x;
   args.rows = run.shape.rows;
   args.epilogue = normed ? Epilogue::kStore : Epilogue::kAdd;
@@ -166,6 +180,8 @@ cudaError_t CudaTransformer::Attend(const Run& run, int layer) const {
   AttentionArgs args;
   args.tiles = reinterpret_cast<const AttentionTile*>(run.At(run.layout.tiles));
   args.num_tiles = run.shape.tiles;
+  args.wide_tiles = reinterpret_cast<const AttentionTile*>(run.At(run.layout.wide_tiles));
+  args.num_wide_tiles = run.shape.wide_tiles;
   args.tables = run.At(run.layout.tables);
   args.q = q_.data();
   args.heads = config_.num_heads;
@@ -175,6 +191,8 @@ cudaError_t CudaTransformer::Attend(const Run& run, int layer) const {
   args.window = config_.window(layer);
   args.scale = static_cast<float>(scale * std::numbers::log2e);
   args.out_type = type_;
+  args.out_order = run.order;
+  args.rows = run.shape.rows;
   args.out = attended_.data();
   args.out_stride = PaddedDepth(QSize(config_));
   return kernels_.attention(args, run.stream);
@@ -184,6 +202,7 @@ cudaError_t CudaTransformer::Attention(const Run& run, int layer) const {
   const DeviceLayer& weights = weights_.layers[layer];
   RETURN_IF_CUDA_ERROR(ApplyNorm(run, weights.attention_norm, nullptr, run.shape.rows));
   ProductArgs args;
+  args.order = run.order;
   args.x = normed_.data();
   args.rows = run.shape.rows;
   args.y = qkv_.data();
@@ -199,6 +218,7 @@ cudaError_t CudaTransformer::Mlp(const Run& run, const DeviceLayer& layer) const
   using Activation = LayerTraits::Activation;
   RETURN_IF_CUDA_ERROR(ApplyNorm(run, layer.mlp_norm, nullptr, run.shape.rows));
   ProductArgs args;
+  args.order = run.order;
   args.x = normed_.data();
   args.rows = run.shape.rows;
   const bool silu = traits_.activation == Activation::kGatedSilu;
@@ -233,7 +253,9 @@ cudaError_t CudaTransformer::Logits(const Run& run) const {
 
 cudaError_t CudaTransformer::Forward(const PassShape& shape, const int32_t* words,
                                      const DeviceKvPool& kv, cudaStream_t stream) const {
-  const Run run{shape, words, PassLayout(shape), kv, stream};
+  const bool tiles = tiles_ && shape.rows > kThinRows;
+  const Run run{shape, words,  PassLayout(shape),
+                kv,    stream, tiles ? RowOrder::kTiles : RowOrder::kRows};
   RETURN_IF_CUDA_ERROR(Embed(run));
   for (int i = 0; i < config_.num_layers; ++i) {
     RETURN_IF_CUDA_ERROR(Attention(run, i));

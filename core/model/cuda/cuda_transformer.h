@@ -68,6 +68,7 @@ class CudaTransformer {
   ModelConfig config_;
   const LayerTraits& traits_;
   HalfType type_;
+  bool tiles_ = false;  // passes of many rows keep what products read in RowOrder::kTiles
   const Kernels& kernels_;
   DeviceWeights weights_;
   Rotary rotary_, local_rotary_;

@@ -49,6 +49,14 @@ __device__ __forceinline__ EpilogueInput ReadInput(const ProductArgs& args, int 
   return input;
 }
 
+// Of the epilogues that give halves.
+template <Epilogue kEpilogue>
+__device__ __forceinline__ float Activate(float sum, float up) {
+  if constexpr (kEpilogue == Epilogue::kGelu) return Gelu(sum);
+  if constexpr (kEpilogue == Epilogue::kGatedSilu) return Silu(sum) * up;
+  return Gelu(sum) * up;
+}
+
 // `feature` is in packed order; gated: the gate's, `sum` and `up` its and its partner's.
 template <typename T, Epilogue kEpilogue>
 __device__ __forceinline__ void Finish(const ProductArgs& args, int row, int feature, float sum,
@@ -58,12 +66,13 @@ __device__ __forceinline__ void Finish(const ProductArgs& args, int row, int fea
   sum += input.bias;
   up += input.up_bias;
   const int64_t at = static_cast<int64_t>(row) * args.stride + column;
-  T* out = static_cast<T*>(args.out);
-  if constexpr (kEpilogue == Epilogue::kStore) args.y[at] = sum;
-  if constexpr (kEpilogue == Epilogue::kAdd) args.y[at] = input.old + sum;
-  if constexpr (kEpilogue == Epilogue::kGelu) out[at] = To<T>(Gelu(sum));
-  if constexpr (kEpilogue == Epilogue::kGatedSilu) out[at] = To<T>(Silu(sum) * up);
-  if constexpr (kEpilogue == Epilogue::kGatedGelu) out[at] = To<T>(Gelu(sum) * up);
+  if constexpr (kEpilogue == Epilogue::kStore) {
+    args.y[at] = sum;
+  } else if constexpr (kEpilogue == Epilogue::kAdd) {
+    args.y[at] = input.old + sum;
+  } else {
+    static_cast<T*>(args.out)[at] = To<T>(Activate<kEpilogue>(sum, up));
+  }
 }
 
 // Calls `function` with the epilogue as a constant.

@@ -26,17 +26,26 @@ inline constexpr int kPaddedTiles = 8;   // tiles of a packed matrix are a multi
 inline constexpr int kPaddedRows = 128;  // rows past the last one that a product may read
 inline constexpr int kMaxSlices = 16;
 inline constexpr int kMinSliceSteps = 4;
+inline constexpr int kThinRows = 128;  // up to here products are bound by reading the weights
 inline constexpr int kKeyBlock = 64;
 inline constexpr int kMaxBanned = 8;  // ids that ArgMax leaves out, for each row
 
 constexpr int Steps(int depth) { return (depth + kStepDepth - 1) / kStepDepth; }
 constexpr int PaddedDepth(int depth) { return Steps(depth) * kStepDepth; }
 
-// How a product of that many steps is cut: by its depth alone.
+// How a product of that many steps is cut: by its depth alone, after an even number of steps.
 constexpr int StepsPerSlice(int steps) {
-  const int even = (steps + kMaxSlices - 1) / kMaxSlices;
-  return even > kMinSliceSteps ? even : kMinSliceSteps;
+  const int least = (steps + 2 * kMaxSlices - 1) / (2 * kMaxSlices) * 2;
+  return least > kMinSliceSteps ? least : kMinSliceSteps;
 }
+
+// How the rows that a product reads lie in memory.
+//   kRows   [rows][depth], for kernels of mma.sync
+//   kTiles  as wgmma reads them from shared memory (tiled_rows.cuh); depths are whole steps
+enum class RowOrder { kRows, kTiles };
+
+// Whether the current device and this build have the kernels that read RowOrder::kTiles.
+cudaError_t HasTileProducts(bool* has);
 
 struct PackedWeights {
   const void* data = nullptr;
@@ -61,7 +70,8 @@ enum class Epilogue {
 struct ProductArgs {
   PackedWeights weights;
   int32_t steps_per_slice = 0;
-  const void* x = nullptr;  // halves [rows + kPaddedRows][depth]
+  RowOrder order = RowOrder::kRows;  // of x, and of out
+  const void* x = nullptr;           // halves [rows + kPaddedRows][depth]
   int32_t rows = 0;
   const float* bias = nullptr;  // [tiles * 16] in packed order; null: none
   Epilogue epilogue = Epilogue::kStore;
@@ -99,8 +109,9 @@ struct NormArgs {
   float epsilon = 0;
   int32_t size = 0, rows = 0;
   HalfType type = HalfType::kFp16;
-  void* out = nullptr;      // halves [rows][PaddedDepth(size)]
-  float* add_to = nullptr;  // instead of `out`: [rows][size] += norm(x)
+  RowOrder order = RowOrder::kRows;  // of out
+  void* out = nullptr;               // halves [rows][PaddedDepth(size)]
+  float* add_to = nullptr;           // instead of `out`: [rows][size] += norm(x)
 };
 cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
 
@@ -138,9 +149,15 @@ struct AttentionTile {
   int32_t table = 0;  // where the piece's block table begins
 };
 
+// Tiles of long pieces have up to kWidePairs pairs instead, where heads are not too wide.
+inline constexpr int kWidePairs = 64;
+inline constexpr int kMaxWideDim = 128;
+
 struct AttentionArgs {
   const AttentionTile* tiles = nullptr;
   int32_t num_tiles = 0;
+  const AttentionTile* wide_tiles = nullptr;
+  int32_t num_wide_tiles = 0;
   const int32_t* tables = nullptr;
   const void* q = nullptr;  // as RotateArgs
   int32_t heads = 0, kv_heads = 0, head_dim = 0;
@@ -148,10 +165,15 @@ struct AttentionArgs {
   int32_t window = 0;  // keys that a query sees; 0: all
   float scale = 1;     // of scores, times log2(e)
   HalfType out_type = HalfType::kFp16;
+  RowOrder out_order = RowOrder::kRows;
+  int32_t rows = 0;     // of the pass
   void* out = nullptr;  // halves [rows][out_stride]
   int32_t out_stride = 0;
 };
+// Over both kinds of tiles.
 cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream);
+// Over the wide ones.
+cudaError_t LaunchWideAttention(const AttentionArgs& args, cudaStream_t stream);
 
 struct ArgMaxArgs {
   const float* logits = nullptr;  // [rows][vocabulary]

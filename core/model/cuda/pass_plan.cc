@@ -12,6 +12,7 @@ namespace {
 constexpr int32_t kTilePairs = 16;
 constexpr int32_t kTileWords = sizeof(AttentionTile) / sizeof(int32_t);
 constexpr int32_t kLargeSize = 64;
+constexpr int32_t kManyPairs = 768;  // more are served faster by wide tiles
 
 // The next power of two up to kLargeSize, its next multiple beyond.
 int32_t RoundUp(int32_t count, int32_t smallest) {
@@ -21,9 +22,12 @@ int32_t RoundUp(int32_t count, int32_t smallest) {
   return size;
 }
 
-int32_t CountTiles(int32_t rows, int32_t group) {
-  return (rows * group + kTilePairs - 1) / kTilePairs;
+// Tiles of a pass whose number is none, or rounded up.
+int32_t RoundUpTiles(size_t count) {
+  return count == 0 ? 0 : RoundUp(static_cast<int32_t>(count), 1);
 }
+
+int32_t CountTiles(int32_t pairs, int32_t of) { return (pairs + of - 1) / of; }
 
 class PassBuilder {
  public:
@@ -63,7 +67,8 @@ class PassBuilder {
     PlannedPass pass;
     pass.logit_rows = Size(logit_rows_);
     pass.shape.rows = RoundUp(Size(tokens_), 8);
-    pass.shape.tiles = RoundUp(Size(tiles_), 1);
+    pass.shape.tiles = RoundUpTiles(tiles_.size());
+    pass.shape.wide_tiles = RoundUpTiles(wide_tiles_.size());
     pass.shape.logit_rows = logit_rows_.empty() ? 0 : RoundUp(Size(logit_rows_), 1);
     const PassLayout layout(pass.shape);
     pass.words.resize(layout.tables + tables_.size());
@@ -79,9 +84,8 @@ class PassBuilder {
     banned_.resize(pass.shape.logit_rows * kMaxBanned, -1);
     put(layout.banned, banned_);
     put(layout.tables, tables_);
-    if (!tiles_.empty()) {
-      std::memcpy(&pass.words[layout.tiles], tiles_.data(), tiles_.size() * sizeof(AttentionTile));
-    }
+    PutTiles(tiles_, &pass.words[layout.tiles]);
+    PutTiles(wide_tiles_, &pass.words[layout.wide_tiles]);
     return pass;
   }
 
@@ -93,10 +97,16 @@ class PassBuilder {
 
   void AddTiles(int32_t start, int32_t rows) {
     const int32_t pairs = rows * limits_.group;
-    for (int32_t first = 0; first < pairs; first += kTilePairs) {
-      tiles_.push_back(
-          {Size(tokens_), start, first, std::min(kTilePairs, pairs - first), Size(tables_)});
+    const bool wide = limits_.wide && pairs > kManyPairs;
+    const int32_t most = wide ? kWidePairs : kTilePairs;
+    for (int32_t first = 0; first < pairs; first += most) {
+      (wide ? wide_tiles_ : tiles_)
+          .push_back({Size(tokens_), start, first, std::min(most, pairs - first), Size(tables_)});
     }
+  }
+
+  static void PutTiles(const std::vector<AttentionTile>& tiles, int32_t* words) {
+    if (!tiles.empty()) std::memcpy(words, tiles.data(), tiles.size() * sizeof(AttentionTile));
   }
 
   void AddRow(const StepSequence& sequence, TokenId token, int32_t index, bool last_of_pass) {
@@ -121,7 +131,7 @@ class PassBuilder {
 
   PassLimits limits_;
   std::vector<int32_t> tokens_, positions_, blocks_, clears_, logit_rows_, banned_, tables_;
-  std::vector<AttentionTile> tiles_;
+  std::vector<AttentionTile> tiles_, wide_tiles_;
 };
 
 }  // namespace
@@ -134,7 +144,8 @@ PassLayout::PassLayout(const PassShape& shape) {
   logit_rows = clears + shape.rows;
   banned = logit_rows + shape.logit_rows;
   tiles = banned + shape.logit_rows * kMaxBanned;
-  tables = tiles + shape.tiles * kTileWords;
+  wide_tiles = tiles + shape.tiles * kTileWords;
+  tables = wide_tiles + shape.wide_tiles * kTileWords;
 }
 
 std::vector<PlannedPass> PlanPasses(const StepBatch& batch, const PassLimits& limits) {
@@ -160,7 +171,8 @@ int64_t MaxPassWords(const PassLimits& limits) {
   shape.rows = limits.max_rows;
   shape.logit_rows = limits.max_logit_rows;
   // Each row may be a sequence of its own.
-  shape.tiles = RoundUp(limits.max_rows * CountTiles(1, limits.group), 1);
+  shape.tiles = RoundUp(limits.max_rows * CountTiles(limits.group, kTilePairs), 1);
+  shape.wide_tiles = RoundUp(shape.tiles, 1);
   return int64_t{PassLayout(shape).tables} + limits.max_table_words;
 }
 

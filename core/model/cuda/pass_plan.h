@@ -16,7 +16,7 @@
 namespace reprise::cuda {
 
 struct PassShape {
-  int32_t rows = 0, tiles = 0, logit_rows = 0;
+  int32_t rows = 0, tiles = 0, wide_tiles = 0, logit_rows = 0;
 
   auto operator<=>(const PassShape&) const = default;
 };
@@ -29,13 +29,14 @@ struct PassLayout {
   int32_t blocks, clears;     // [rows], as RotateArgs says
   int32_t logit_rows;         // [logit_rows] rows whose logits are wanted
   int32_t banned;             // [logit_rows][kMaxBanned]
-  int32_t tiles;              // [tiles] AttentionTile
+  int32_t tiles, wide_tiles;  // [tiles], [wide_tiles] AttentionTile
   int32_t tables;             // block tables, one after another
 };
 
 struct PassLimits {
   int32_t max_rows, max_logit_rows, max_table_words;
   int32_t group;  // heads that share a KV head
+  bool wide;      // long pieces get wide tiles
 };
 
 struct PlannedPass {

@@ -6,7 +6,6 @@
 namespace reprise::cuda {
 namespace {
 
-constexpr int kThinRows = 128;  // up to here reading the weights four times is the lesser evil
 constexpr int kThreads = 256;
 
 template <typename T>
@@ -20,7 +19,26 @@ __global__ void Pack(const PackArgs args) {
 
 }  // namespace
 
+cudaError_t HasTileProducts(bool* has) {
+  *has = false;
+#ifdef REPRISE_CUDA_SM90A
+  int device = 0, major = 0, minor = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  }
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  }
+  *has = major == 9 && minor == 0;
+  return error;
+#else
+  return cudaSuccess;
+#endif
+}
+
 cudaError_t LaunchProduct(const ProductArgs& args, cudaStream_t stream) {
+  if (args.order == RowOrder::kTiles) return LaunchTileProduct(args, stream);
   return args.rows <= kThinRows ? LaunchThinProduct(args, stream) : LaunchWideProduct(args, stream);
 }
 

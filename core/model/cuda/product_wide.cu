@@ -1,35 +1,13 @@
 // Products of many rows, bound by the tensor cores: a block computes a tile of features
 // and rows from stages of a step or two in shared memory, copied ahead (sm_80 and later).
 // Each warp keeps the slice at hand and the sum of the slices before it.
+#include "core/model/cuda/async_copy.cuh"
 #include "core/model/cuda/epilogue.cuh"
 #include "core/model/cuda/launch.cuh"
 #include "core/model/cuda/product.cuh"
 
 namespace reprise::cuda {
 namespace {
-
-__device__ __forceinline__ void CopyAsync(uint4* to, const uint4* from) {
-#if __CUDA_ARCH__ >= 800
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-#else
-  *to = *from;
-#endif
-}
-
-__device__ __forceinline__ void CommitCopies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits until at most `kLeft` groups of this thread's copies are under way.
-template <int kLeft>
-__device__ __forceinline__ void WaitForCopies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
-#endif
-}
 
 // A warp computes kTiles tiles of features for kRowTiles tiles of 8 rows.
 template <int kTiles_, int kRowTiles_, int kFeatureWarps_, int kRowWarps_, int kStageSteps_>
