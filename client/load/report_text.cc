@@ -9,7 +9,9 @@ namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
 
-std::string Ms(double value) { return absl::StrFormat(value < 10 ? "%.2f" : "%.1f", value); }
+std::string Ms(double value) {
+  return value < 10 ? absl::StrFormat("%.2f", value) : absl::StrFormat("%.1f", value);
+}
 
 std::string RateText(const std::optional<double>& value) {
   return value ? absl::StrFormat("%.1f", *value) : "-";

@@ -149,7 +149,7 @@ def line_1_totals():
         seconds = max(SECONDS, LEAST_REQUESTS / rate)
         before = counters(server)
         code, run, requests, errors = bench(server.address, os.path.join(work, "run"), *CHAT, "--rate", f"{rate:.3f}",
-                                            "--duration", f"{seconds:.0f}", "--grace", "120")
+                                            "--duration", f"{seconds:.0f}")
         if run is None:
             raise RuntimeError(f"reprise bench: {errors.strip()}")
         settle(server)

@@ -13,7 +13,7 @@ from report import run_lines, show
 
 # By line: the modules, and the functions in them.
 LINES = [
-    [("bench_load", "line_1_totals"), ("bench_report", "line_1_report")],
+    [("bench_load", "line_1_totals"), ("bench_report", "line_1_html")],
     [("bench_load", "line_2_schedule")],
     [("bench_load", "line_3_workloads")],
     [("bench_paper", "line_4_paper")],
