@@ -1,7 +1,6 @@
 #include "core/engine/block_cache.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -227,20 +226,16 @@ absl::StatusOr<int32_t> BlockCache::SetPinned(NamespaceId in, absl::Span<const T
                                               bool pinned) {
   Tree& tree = *trees_[in];
   const PrefixIndex::Match found = tree.index.Find(ids);
-  if (found.hits.empty()) return 0;
-  std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
-  if (!pinned) last = tree.marks.LastPinned(found.hits);
-  if (!last || tree.marks.IsPinned(*last) == pinned) return pinned ? found.tokens : 0;
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
+  const PrefixIndex::NodeId last = found.hits.back().node;
+  if (tree.marks.IsPinned(last) == pinned) return pinned ? found.tokens : 0;
   if (pinned) RETURN_IF_ERROR(CheckPinRoom(tree, found));
-  int32_t tokens = 0;
   for (const PrefixIndex::Hit& hit : found.hits) {
     const auto block = static_cast<BlockId>(hit.value);
     pinned ? AddPin(block) : DropPin(block);
-    tokens += hit.tokens;
-    if (hit.node == *last) break;
   }
-  pinned ? tree.marks.Pin(*last) : tree.marks.Unpin(*last);
-  return tokens;
+  pinned ? tree.marks.Pin(last) : tree.marks.Unpin(last);
+  return found.tokens;
 }
 
 int32_t BlockCache::PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) const {
@@ -255,7 +250,8 @@ int32_t BlockCache::PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) 
 int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at) {
   Tree& tree = *trees_[in];
   const PrefixIndex::Match found = tree.index.Find(ids);
-  if (!found.hits.empty()) tree.marks.SetExpiry(found.hits.back().node, at);
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
+  tree.marks.SetExpiry(found.hits.back().node, at);
   return found.tokens;
 }
 
@@ -275,10 +271,12 @@ void BlockCache::DropExpired(absl::Time now) {
 
 int32_t BlockCache::Purge(NamespaceId in, absl::Span<const TokenId> ids) {
   Tree& tree = *trees_[in];
-  SetPinned(in, ids, false).IgnoreError();
-  const PrefixIndex::Match found = tree.index.Find(ids);
+  const PrefixIndex::Match found = tree.index.FindWhole(ids);
+  const bool all = found.tokens == static_cast<int32_t>(ids.size());
+  if (all) SetPinned(in, ids, false).IgnoreError();
   int32_t removed = 0, blocks = 0;
   for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
+    // A pin of what the entry begins with is a use too.
     const bool used = pool_.references(static_cast<BlockId>(hit->value)) > 1;
     if (used || !tree.index.IsLeaf(hit->node)) break;
     removed += static_cast<int32_t>(tree.index.ids(hit->node).size());

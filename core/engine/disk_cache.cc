@@ -135,23 +135,17 @@ void DiskCache::KeepMarks(PrefixIndex::NodeId node) {
 
 int32_t DiskCache::SetPinned(absl::Span<const TokenId> ids, bool pinned) {
   const PrefixIndex::Match found = index_.Find(ids);
-  if (found.hits.empty()) return 0;
-  std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
-  if (!pinned) last = marks_.LastPinned(found.hits);
-  if (!last) return 0;
-  pinned ? marks_.Pin(*last) : marks_.Unpin(*last);
-  KeepMarks(*last);
-  int32_t tokens = 0;
-  for (const PrefixIndex::Hit& hit : found.hits) {
-    tokens += hit.tokens;
-    if (hit.node == *last) break;
-  }
-  return tokens;
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
+  const PrefixIndex::NodeId last = found.hits.back().node;
+  if (!pinned && !marks_.IsPinned(last)) return 0;
+  pinned ? marks_.Pin(last) : marks_.Unpin(last);
+  KeepMarks(last);
+  return found.tokens;
 }
 
 int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
   const PrefixIndex::Match found = index_.Find(ids);
-  if (found.hits.empty()) return 0;
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
   marks_.SetExpiry(found.hits.back().node, at);
   for (const PrefixIndex::Hit& hit : found.hits) KeepMarks(hit.node);
   return found.tokens;
@@ -159,9 +153,11 @@ int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
 
 std::vector<SegmentKey> DiskCache::Purge(absl::Span<const TokenId> ids) {
   std::vector<SegmentKey> purged;
-  const PrefixIndex::Match found = index_.Find(ids);
+  const PrefixIndex::Match found = index_.FindWhole(ids);
+  const bool all = found.tokens == static_cast<int32_t>(ids.size());
   for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
-    if (!index_.IsLeaf(hit->node)) break;
+    const bool own = all && hit == found.hits.rbegin();
+    if (!index_.IsLeaf(hit->node) || (marks_.IsPinned(hit->node) && !own)) break;
     purged.push_back(EntryOf(hit->node).key);
     Erase(hit->node);
   }

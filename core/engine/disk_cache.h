@@ -69,8 +69,8 @@ class DiskCache {
   int32_t SetPinned(absl::Span<const TokenId> ids, bool pinned);
   int32_t SetExpiry(absl::Span<const TokenId> ids, absl::Time at);
 
-  // Forgets the segments of the matched beginning of `ids` as far as nothing else reaches
-  // them, pinned or not; the keys, to be deleted.
+  // Forgets the segments that hold only `ids`, as far as nothing else reaches them and no pin
+  // of what `ids` begin with keeps them; the keys, to be deleted.
   std::vector<SegmentKey> Purge(absl::Span<const TokenId> ids);
 
   // To list entries: leaves of the tree, and what was asked of them.

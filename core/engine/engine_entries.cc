@@ -29,7 +29,7 @@ CacheEntry EngineImpl::EntryOf(const CacheNamespace& in, bool on_disk,
   entry.cache_namespace = in.spec->name;
   entry.ids = index.PathIds(node);
   entry.id = absl::StrCat(on_disk ? "d" : "h", "-", node, "-", Check(in, entry.ids));
-  entry.pinned = marks.IsPinned(node);
+  entry.pinned = marks.IsPathPinned(node);
   entry.expires = marks.ExpiryOf(node);
   entry.host_tokens = blocks_.MatchedTokens(in.id, entry.ids);
   if (StoreOn()) entry.disk_tokens = in.disk.MatchedTokens(entry.ids);

@@ -30,14 +30,17 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
     return absl::NotFoundError(
         absl::StrCat("ids: the cache holds ", most, " of ", all, " tokens of this entry"));
   }
+  // Where one tier has the entry as it is, the other's may have become another that begins so.
+  const bool host_own = blocks_.index(in.id).FindWhole(mark.ids).tokens == all;
+  const bool disk_own = StoreOn() && in.disk.index().FindWhole(mark.ids).tokens == all;
   if (mark.pinned) {
     RETURN_IF_ERROR(PinInMemory(in, mark.ids, *mark.pinned));
     if (StoreOn()) in.disk.SetPinned(mark.ids, *mark.pinned);
   }
   if (mark.ttl) {
     const absl::Time at = parts_.clock->Now() + *mark.ttl;
-    blocks_.SetExpiry(in.id, mark.ids, at);
-    if (StoreOn()) in.disk.SetExpiry(mark.ids, at);
+    if (host_own || !disk_own) blocks_.SetExpiry(in.id, mark.ids, at);
+    if (StoreOn() && (disk_own || !host_own)) in.disk.SetExpiry(mark.ids, at);
   }
   SaveUsage();  // the store keeps the marks in its records
   return marked;

@@ -8,7 +8,6 @@
 // Threading  not thread-safe; who owns the index owns its marks.
 #pragma once
 
-#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -33,8 +32,8 @@ class EntryMarks {
   bool IsPinned(NodeId node) const { return pinned_.contains(node); }
   size_t num_pinned() const { return pinned_.size(); }
 
-  // The last pinned one of `hits`, if any.
-  std::optional<NodeId> LastPinned(const std::vector<PrefixIndex::Hit>& hits) const;
+  // Whether `node` or one that leads to it is.
+  bool IsPathPinned(NodeId node) const;
 
   // When `node`, and what comes before it and nothing else hangs from, expires;
   // absl::InfiniteFuture() takes their expiries back. How many nodes that are.

@@ -187,6 +187,22 @@ TEST_F(AdminTest, FiltersSelectByTenantTextSizeAndPin) {
   EXPECT_EQ(count([](auto& r) { r.set_min_token_count(101); }), 0u);
 }
 
+TEST_F(AdminTest, WhatGoesOnFromAPinnedEntryIsListedAsPinned) {
+  Warm({1});
+  wire::PinCacheEntryRequest pin;
+  *pin.mutable_entry() = EntryOf(1);
+  pin.set_pinned(true);
+  ASSERT_TRUE(client_.PinCacheEntry(pin).ok());
+  // The pin moves along only where a block or a segment is not full.
+  ASSERT_TRUE(client_.Generate(TextSpec(Text(1) + std::string(40, 'x'), 0)).ok());
+  server_.Settle();
+  wire::ListCacheEntriesRequest list;
+  list.set_pinned(true);
+  const auto entries = List(list);
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0].token_count(), 140);
+}
+
 TEST_F(AdminTest, BadRequestsAreRefusedByField) {
   Warm({1});
   const auto code = [](const auto& reply) { return reply.status().code(); };
