@@ -255,6 +255,32 @@ int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, abs
   return found.tokens;
 }
 
+void BlockCache::TakeMarks(NamespaceId in, absl::Span<const TokenId> ids, const SegmentMarks& marks,
+                           int32_t count) {
+  Tree& tree = *trees_[in];
+  if (marks.pinned_tokens > 0) SetPinned(in, ids, true).IgnoreError();
+  const PrefixIndex::Match found = tree.index.FindWhole(ids);
+  const bool all = found.tokens == static_cast<int32_t>(ids.size());
+  if (!all || found.hits.empty() || marks.expires == absl::InfiniteFuture()) return;
+  tree.marks.SetExpiry(found.hits.back().node, marks.expires, count);
+}
+
+SegmentMarks BlockCache::MarksOf(NamespaceId in, absl::Span<const TokenId> ids,
+                                 int32_t from) const {
+  const Tree& tree = *trees_[in];
+  SegmentMarks marks;
+  if (tree.marks.empty()) return marks;
+  const PrefixIndex::Match found = tree.index.FindWhole(ids);
+  int32_t depth = 0;
+  for (const PrefixIndex::Hit& hit : found.hits) {
+    depth += hit.tokens;
+    if (depth > from && tree.marks.IsPinned(hit.node)) marks.pinned_tokens = depth;
+  }
+  const bool all = depth > from && depth == static_cast<int32_t>(ids.size());
+  if (all) marks.expires = tree.marks.ExpiryOf(found.hits.back().node);
+  return marks;
+}
+
 void BlockCache::DropExpired(absl::Time now) {
   for (const auto& tree : trees_) {
     const auto used = [&](PrefixIndex::NodeId node) {

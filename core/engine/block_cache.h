@@ -30,6 +30,12 @@ namespace reprise {
 
 using NamespaceId = int32_t;
 
+// Of a segment, as its record in the store has them.
+struct SegmentMarks {
+  int32_t pinned_tokens = 0;  // up to the end of the last pinned entry in it; 0: it has none
+  absl::Time expires = absl::InfiniteFuture();
+};
+
 class BlockCache {
  public:
   BlockCache(int32_t num_blocks, Metrics* metrics, const EvictionOptions& eviction = {});
@@ -86,6 +92,15 @@ class BlockCache {
   // Lets `ids`, as far as nothing else reaches them, expire at `at`; absl::InfiniteFuture():
   // never. How many they are; 0: not all of them are here.
   int32_t SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at);
+
+  // Marks the last `count` blocks of `ids` as the segment that they were loaded from: a pin, if
+  // there is room for one, and an expiry.
+  void TakeMarks(NamespaceId in, absl::Span<const TokenId> ids, const SegmentMarks& marks,
+                 int32_t count);
+
+  // The marks of a segment of `ids` behind the first `from`: pinned, where an entry that ends
+  // in it is; it expires as its last block.
+  SegmentMarks MarksOf(NamespaceId in, absl::Span<const TokenId> ids, int32_t from) const;
 
   // Removes what expired by `now` and nobody uses.
   void DropExpired(absl::Time now);

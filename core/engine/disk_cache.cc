@@ -234,13 +234,12 @@ std::vector<SegmentRecord> DiskCache::TakeUsed() {
   return used;
 }
 
-std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
-  std::vector<SegmentRecord> missing;
-  if (index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return missing;
+std::vector<SegmentRecord> DiskCache::Chain(absl::Span<const TokenId> ids) const {
+  std::vector<SegmentRecord> chain;
   SegmentKey parent = identity_;
   for (size_t at = 0; at < ids.size(); at += kSegmentTokens) {
     const absl::Span<const TokenId> slice = ids.subspan(at, kSegmentTokens);
-    SegmentRecord record;
+    SegmentRecord& record = chain.emplace_back();
     record.kind = slice.size() == kSegmentTokens ? SegmentKind::kFull : SegmentKind::kTail;
     record.parent = parent;
     record.key = ComputeSegmentKey(record.kind, parent, slice);
@@ -248,10 +247,25 @@ std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) con
     record.start_position = static_cast<int32_t>(at);
     record.ids.assign(slice.begin(), slice.end());
     parent = record.key;
-    if (by_key_.contains(record.key) || writing_.contains(record.key)) continue;
-    missing.push_back(std::move(record));
   }
+  return chain;
+}
+
+std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
+  if (index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return {};
+  std::vector<SegmentRecord> missing = Chain(ids);
+  std::erase_if(missing, [this](const SegmentRecord& record) {
+    return by_key_.contains(record.key) || writing_.contains(record.key);
+  });
   return missing;
+}
+
+bool DiskCache::IsWriting(absl::Span<const TokenId> ids) const {
+  if (writing_.empty()) return false;
+  const std::vector<SegmentRecord> chain = Chain(ids);
+  return std::any_of(chain.begin(), chain.end(), [this](const SegmentRecord& record) {
+    return writing_.contains(record.key);
+  });
 }
 
 std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {

@@ -80,6 +80,9 @@ class DiskCache {
   // Forgets what expired by `now`; the keys, to be deleted.
   std::vector<SegmentKey> DropExpired(absl::Time now);
 
+  // Whether a segment of `ids` is on its way to the store.
+  bool IsWriting(absl::Span<const TokenId> ids) const;
+
   void BeginWrite(const SegmentKey& key) { writing_.insert(key); }
   void EndWrite(const SegmentKey& key) { writing_.erase(key); }
 
@@ -129,6 +132,7 @@ class DiskCache {
     }
   };
 
+  std::vector<SegmentRecord> Chain(absl::Span<const TokenId> ids) const;
   void Erase(PrefixIndex::NodeId node);
   void Touch(Entry& entry, int64_t unix_ms);
   void RestoreMarks(PrefixIndex::NodeId node);

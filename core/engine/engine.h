@@ -203,8 +203,8 @@ class Engine {
 
   // Pins, unpins or sets the time to live of what the tiers hold of an entry. A pinned entry
   // is not evicted and does not expire; an expired one goes once nothing runs on it, with all
-  // that only it reaches. In the store marks survive a restart. What a tier does not hold yet
-  // is not marked there.
+  // that only it reaches. In the store marks survive a restart; they go along when an entry is
+  // written or loaded.
   // kInvalidArgument: no ids, or a ttl that is not positive; kNotFound: no tier holds all of
   // `ids`; kResourceExhausted: the pool cannot pin as much (half of it); nothing is changed.
   virtual absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) = 0;

@@ -56,17 +56,6 @@ class EngineImpl final : public Engine {
   using Task = std::function<void()>;
   using SequencePtr = std::shared_ptr<Sequence>;
 
-  // What a load job brought back: segments in order up to the first failure.
-  struct LoadResult {
-    std::vector<SegmentRecord> records;
-    std::vector<std::vector<uint8_t>> payloads;
-    absl::Status status;
-    absl::Duration elapsed;
-    int64_t bytes = 0;
-    PayloadCodec codec = PayloadCodec::kRaw;  // the one that loses most
-    bool given_up = false;                    // it stalled: its request went on without it
-  };
-
   // An embedding and the cached prompts nearest to it.
   struct Nearest {
     std::vector<float> embedding;
@@ -284,6 +273,7 @@ class EngineImpl final : public Engine {
 
   // engine_marks.cc: what operators ask of entries, and their uses.
   absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
+  void UnpinLoaded(const CacheNamespace& in, absl::Span<const TokenId> ids);
   void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void DropExpired();
 
@@ -306,6 +296,8 @@ class EngineImpl final : public Engine {
   std::optional<NotNow> WhyNotNow(CacheNamespace& in, const SegmentRecord& record, bool idle);
   void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                      absl::Span<const BlockId> blocks, bool idle);
+  void TakeMarks(const CacheNamespace& in, absl::Span<const TokenId> ids,
+                 SegmentRecord& record) const;
   void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
   bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
   void EndWrite(const SegmentRecord& record);

@@ -15,9 +15,16 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkEntry(const EntryMark& mark) {
         absl::StrCat("ttl: ", absl::FormatDuration(*mark.ttl), ", expected more than zero"));
   }
   RETURN_IF_ERROR(SpecOf(mark.tenant).status());
-  const auto marked = std::make_shared<std::promise<absl::StatusOr<MarkedEntry>>>();
-  Post([this, mark, marked] { marked->set_value(MarkNow(mark)); });
-  return marked->get_future().get();
+  while (true) {
+    // What is on its way to the store takes no marks any more.
+    const bool flushed = Flush().ok();
+    const auto marked = OnEngine<std::optional<absl::StatusOr<MarkedEntry>>>([&] {
+      const CacheNamespace& in = Open(*SpecOf(mark.tenant));
+      const bool again = flushed && StoreOn() && in.disk.IsWriting(mark.ids);
+      return again ? std::nullopt : std::optional(MarkNow(mark));
+    });
+    if (marked) return *marked;
+  }
 }
 
 absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
@@ -36,6 +43,7 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
   if (mark.pinned) {
     RETURN_IF_ERROR(PinInMemory(in, mark.ids, *mark.pinned));
     if (StoreOn()) in.disk.SetPinned(mark.ids, *mark.pinned);
+    if (StoreOn() && !*mark.pinned) UnpinLoaded(in, mark.ids);
   }
   if (mark.ttl) {
     const absl::Time at = parts_.clock->Now() + *mark.ttl;
@@ -44,6 +52,14 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
   }
   SaveUsage();  // the store keeps the marks in its records
   return marked;
+}
+
+// What was loaded from a pinned segment is pinned to its end, wherever in it the entry ends.
+void EngineImpl::UnpinLoaded(const CacheNamespace& in, absl::Span<const TokenId> ids) {
+  const PrefixIndex::Match found = in.disk.index().Find(ids);
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return;
+  const std::vector<TokenId> path = in.disk.index().PathIds(found.hits.back().node);
+  blocks_.SetPinned(in.id, path, false).IgnoreError();
 }
 
 // What is reused from memory counts as used on disk too: it would be loaded next time.

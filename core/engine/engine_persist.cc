@@ -55,6 +55,7 @@ void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids
       if (over_quota) {
         parts_.metrics->SegmentOverQuota(in.spec->name);
       } else {
+        TakeMarks(in, ids, record);
         QueueSegment(in, std::move(record), blocks);
       }
     } else if (not_now->skip) {
@@ -66,6 +67,20 @@ void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids
   if (!not_now || not_now->skip) return;
   if (in.write_admission.Defer({ids.begin(), ids.end()})) return;
   parts_.metrics->SegmentSkipped(WriteSkip::kQueueFull, 0);
+}
+
+// What was asked of an entry in memory holds for its segments from the first. A pin belongs to
+// one segment: to the first that has all of the pinned entry.
+void EngineImpl::TakeMarks(const CacheNamespace& in, absl::Span<const TokenId> ids,
+                           SegmentRecord& record) const {
+  const absl::Span<const TokenId> path =
+      ids.first(static_cast<size_t>(record.start_position) + record.ids.size());
+  const SegmentMarks marks = blocks_.MarksOf(in.id, path, record.start_position);
+  const auto pinned = static_cast<size_t>(marks.pinned_tokens);
+  record.pinned = pinned > 0 && in.disk.MatchedTokens(path.first(pinned)) < marks.pinned_tokens;
+  if (marks.expires != absl::InfiniteFuture()) {
+    record.expires_unix_ms = absl::ToUnixMillis(marks.expires);
+  }
 }
 
 // Within the namespace's quota; its own entries give way in the order of its DiskCache. What

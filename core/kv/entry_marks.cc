@@ -8,13 +8,14 @@ bool EntryMarks::IsPathPinned(NodeId node) const {
   return node != PrefixIndex::kRoot;
 }
 
-int EntryMarks::SetExpiry(NodeId node, absl::Time at) {
+int EntryMarks::SetExpiry(NodeId node, absl::Time at, int most) {
   int count = 0;
   do {
     SetExpiryOfOne(node, at);
     ++count;
     node = index_->parent(node);
-  } while (node != PrefixIndex::kRoot && index_->num_children(node) == 1 && !IsPinned(node));
+  } while (count < most && node != PrefixIndex::kRoot && index_->num_children(node) == 1 &&
+           !IsPinned(node));
   return count;
 }
 

@@ -1,6 +1,8 @@
 // Pins and expiries of cached entries, in both tiers.
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "tests/unit/engine/engine_harness.h"
 
 namespace reprise {
@@ -75,6 +77,59 @@ TEST_F(EngineMarksTest, ExpiredEntriesAreInNoTier) {
   EXPECT_EQ(ReusedNow(other_).host_tokens, 63);
   engine_.Restart();
   EXPECT_EQ(ReusedNow(kept_).ideal_tokens, 0);
+}
+
+TEST_F(EngineMarksTest, AMarkMadeBeforeTheEntryIsStoredHoldsInTheStoreToo) {
+  engine_.faults().Fail(StoreOperation::kWriteSegments, 1);
+  engine_.Run(TextRequest(kept_, 0));
+  engine_.Settle();
+  EntryMark mark = MarkOf(kept_);
+  mark.ttl = absl::Seconds(10);
+  const auto marked = engine_.engine().MarkEntry(mark);
+  ASSERT_TRUE(marked.ok()) << marked.status();
+  EXPECT_EQ(marked->disk_tokens, 0);
+  engine_.Run(TextRequest(kept_, 0));  // written now
+  engine_.Settle();
+  engine_.Restart();
+  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
+  engine_.clock().Advance(absl::Seconds(11));
+  engine_.Settle();
+  EXPECT_EQ(ReusedNow(kept_).ideal_tokens, 0) << "neither in the store nor as it was loaded";
+  engine_.Run(TextRequest(other_, 0));
+  engine_.Settle();
+  EXPECT_EQ(ReusedNow(other_).host_tokens, 63);
+}
+
+TEST_F(EngineMarksTest, APinMadeBeforeTheEntryIsStoredHoldsUntilItIsTakenBack) {
+  engine_.faults().Fail(StoreOperation::kWriteSegments, 1);
+  const std::string begins = kept_.substr(0, 48);  // a part of its segment
+  engine_.Run(TextRequest(begins, 0));
+  engine_.Settle();
+  Pin(begins, true);
+  engine_.Run(TextRequest(kept_, 0));
+  engine_.Settle();
+  engine_.Restart();
+  Churn();
+  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
+  Churn();
+  EXPECT_EQ(ReusedNow(kept_).host_tokens, 63) << "loaded, it is pinned again";
+  Pin(begins, false);
+  Churn();
+  EXPECT_LT(ReusedNow(kept_).ideal_tokens, 8);
+  EXPECT_EQ(engine_.Settle().host_available_block_count, 16);
+}
+
+TEST_F(EngineMarksTest, AMarkWaitsForWhatIsOnItsWayToTheStore) {
+  Gate& gate = engine_.faults().gate(StoreOperation::kWriteSegments);
+  gate.Close();
+  engine_.Run(TextRequest(kept_, 0));
+  gate.AwaitWaiter();
+  auto pinned = std::async(std::launch::async, [&] { Pin(kept_, true); });
+  gate.Open();
+  pinned.get();
+  engine_.Restart();
+  Churn();
+  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
 }
 
 TEST_F(EngineMarksTest, RefusesWhatItCannotMark) {
