@@ -224,6 +224,7 @@ std::vector<SegmentRecord> DiskCache::TakeUsed() {
     if (entry == nullptr) continue;
     SegmentRecord record;
     record.key = entry->key;
+    record.identity = identity_;
     record.last_used_unix_ms = entry->last_used_unix_ms;
     record.hit_count = entry->hit_count;
     record.pinned = entry->pinned;

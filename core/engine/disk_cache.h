@@ -58,8 +58,12 @@ class DiskCache {
   // Marks the segments as used at `now_unix_ms`.
   void Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms);
 
-  // What UpdateUsage needs of the segments that were touched since the last call.
+  // What UpdateUsage needs of the segments that were touched or marked since the last call, with
+  // the identity.
   std::vector<SegmentRecord> TakeUsed();
+
+  // Lets TakeUsed return a segment once more: it was not saved.
+  void SaveAgain(const SegmentKey& key) { used_.insert(key); }
 
   // Records of the segments of `ids` that are neither stored nor being written.
   std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;

@@ -207,6 +207,8 @@ class Engine {
   // written or loaded.
   // kInvalidArgument: no ids, or a ttl that is not positive; kNotFound: no tier holds all of
   // `ids`; kResourceExhausted: the pool cannot pin as much (half of it); nothing is changed.
+  // Returns once the store has the marks; kUnavailable: it does not, and they hold until the end
+  // of the process unless a later try succeeds.
   virtual absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) = 0;
 
   // For operators. A page may be short, or even empty, with more to come: what one call looks

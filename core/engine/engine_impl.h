@@ -305,7 +305,7 @@ class EngineImpl final : public Engine {
   void CopyOneSegment();
   PayloadCodec CodecNow() const;
   void FlushWrites();
-  void SaveUsage();
+  void SaveUsage(std::function<void(const absl::Status&)> done = nullptr);
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore(int64_t more = 0);

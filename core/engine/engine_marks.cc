@@ -18,12 +18,19 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkEntry(const EntryMark& mark) {
   while (true) {
     // What is on its way to the store takes no marks any more.
     const bool flushed = Flush().ok();
-    const auto marked = OnEngine<std::optional<absl::StatusOr<MarkedEntry>>>([&] {
+    using Marked = std::optional<absl::StatusOr<MarkedEntry>>;
+    const auto done = std::make_shared<std::promise<Marked>>();
+    Post([this, mark, flushed, done] {
       const CacheNamespace& in = Open(*SpecOf(mark.tenant));
       const bool again = flushed && StoreOn() && in.disk.IsWriting(mark.ids);
-      return again ? std::nullopt : std::optional(MarkNow(mark));
+      if (again) return done->set_value(std::nullopt);
+      auto marked = MarkNow(mark);
+      if (!marked.ok()) return done->set_value(std::move(marked));
+      SaveUsage([done, marked](const absl::Status& stored) {
+        done->set_value(stored.ok() ? marked : absl::StatusOr<MarkedEntry>(stored));
+      });
     });
-    if (marked) return *marked;
+    if (const auto marked = done->get_future().get()) return *marked;
   }
 }
 
@@ -50,7 +57,6 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
     if (host_own || !disk_own) blocks_.SetExpiry(in.id, mark.ids, at);
     if (StoreOn() && (disk_own || !host_own)) in.disk.SetExpiry(mark.ids, at);
   }
-  SaveUsage();  // the store keeps the marks in its records
   return marked;
 }
 

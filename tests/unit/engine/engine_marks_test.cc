@@ -119,6 +119,27 @@ TEST_F(EngineMarksTest, APinMadeBeforeTheEntryIsStoredHoldsUntilItIsTakenBack) {
   EXPECT_EQ(engine_.Settle().host_available_block_count, 16);
 }
 
+TEST_F(EngineMarksTest, AMarkIsDurableWhenItIsAnsweredAndTriedAgainWhenItFailed) {
+  engine_.Run(TextRequest(kept_, 0));
+  engine_.Settle();
+  EntryMark mark = MarkOf(kept_);
+  mark.pinned = true;
+  const auto stored_pins = [this] {
+    int pins = 0;
+    EXPECT_TRUE(engine_.store()
+                    .ForEachSegment(EngineHarness::Identity(),
+                                    [&](const SegmentRecord& each) { pins += each.pinned ? 1 : 0; })
+                    .ok());
+    return pins;
+  };
+  engine_.faults().Fail(StoreOperation::kUpdateUsage, 1);
+  EXPECT_TRUE(absl::IsUnavailable(engine_.engine().MarkEntry(mark).status()));
+  ASSERT_TRUE(engine_.engine().Flush().ok());
+  EXPECT_EQ(stored_pins(), 1);
+  Pin(kept_, false);
+  EXPECT_EQ(stored_pins(), 0);
+}
+
 TEST_F(EngineMarksTest, AMarkWaitsForWhatIsOnItsWayToTheStore) {
   Gate& gate = engine_.faults().gate(StoreOperation::kWriteSegments);
   gate.Close();
