@@ -225,7 +225,9 @@ class Engine {
                                                    absl::Span<const TokenId> ids) = 0;
 
   // Removes what the tiers hold of an entry as far as no other entry has it too and no request
-  // uses it; a request that is loading it computes instead. The tokens removed.
+  // uses it, and the prompts that it begins with and no tier has any more; a request that is
+  // loading it computes instead, one that uses it caches it again. The tokens removed.
+  // kFailedPrecondition: the store is off; nothing is removed.
   virtual absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
                                                  absl::Span<const TokenId> ids) = 0;
 

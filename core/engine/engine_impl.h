@@ -236,8 +236,10 @@ class EngineImpl final : public Engine {
   void AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding);
   std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in, absl::Span<const Neighbor> near);
   void ForgetOldPrompts();
+  void DropForgotten(CacheNamespace& in, uint64_t id);
+  bool Holds(const CacheNamespace& in, absl::Span<const TokenId> ids) const;
+  void ForgetPurgedPrompts(CacheNamespace& in, absl::Span<const TokenId> ids);
   void DeletePromptFromStore(const CacheNamespace& in, uint64_t id);
-  void ForgetPromptsOf(CacheNamespace& in, absl::Span<const TokenId> ids);
   bool VectorsToSave(bool all) const;
   void SaveVectors(bool all);
 
@@ -274,6 +276,7 @@ class EngineImpl final : public Engine {
   // engine_marks.cc: what operators ask of entries, and their uses.
   absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
   void UnpinLoaded(const CacheNamespace& in, absl::Span<const TokenId> ids);
+  void SaveUsage(std::function<void(const absl::Status&)> done = nullptr);
   void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void DropExpired();
 
@@ -305,7 +308,6 @@ class EngineImpl final : public Engine {
   void CopyOneSegment();
   PayloadCodec CodecNow() const;
   void FlushWrites();
-  void SaveUsage(std::function<void(const absl::Status&)> done = nullptr);
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore(int64_t more = 0);
@@ -371,8 +373,9 @@ class EngineImpl final : public Engine {
   absl::Duration retry_store_at_, retry_vectors_at_;
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
+  int64_t purges_ = 0;  // of entries
   absl::Duration embed_beside_from_;                         // while others decode: not before
-  int64_t adding_vectors_ = 0;                               // on their way into the index
+  int64_t moving_vectors_ = 0;                               // on their way into the index or out of it
   int64_t vector_changes_ = 0;                               // since the index was saved
   bool saving_vectors_ = false, vectors_not_saved_ = false;  // not: the last attempt failed
 

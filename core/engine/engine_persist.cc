@@ -148,29 +148,6 @@ void EngineImpl::EndWrite(const SegmentRecord& record) {
   in.disk.EndWrite(record.key);
 }
 
-// Lets the next start evict in the order that holds now, and keep the marks. What the store does
-// not take is saved again with the next writes. `done`, if any, hears of it.
-void EngineImpl::SaveUsage(std::function<void(const absl::Status&)> done) {
-  std::vector<SegmentRecord> used;
-  if (StoreOn()) {
-    ForEachNamespace([&](CacheNamespace& in) {
-      for (SegmentRecord& record : in.disk.TakeUsed()) used.push_back(std::move(record));
-    });
-  }
-  if (used.empty()) return done ? done(absl::OkStatus()) : void();
-  writer_->Post([this, used = std::move(used), done = std::move(done)] {
-    absl::Status status = parts_.store->UpdateUsage(used);
-    if (status.ok() && !done) return;
-    Post([this, used, done, status = std::move(status)] {
-      if (!status.ok()) {
-        for (const SegmentRecord& each : used) NamespaceOf(each.identity).disk.SaveAgain(each.key);
-        StoreFailed(StoreFailure::kWrite, status);
-      }
-      if (done) done(status);
-    });
-  });
-}
-
 void EngineImpl::FlushWrites() {
   SaveUsage();
   if (writes_.empty()) return;

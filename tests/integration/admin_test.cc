@@ -301,6 +301,8 @@ TEST_F(AdminTest, PurgeForgetsThePromptsThatAnEntryAnswers) {
   purge.set_text_prefix(Text(1));
   ASSERT_TRUE(client_.PurgeCacheEntries(purge).ok());
   EXPECT_EQ(client_.GetCacheStats()->similarity().prompt_count(), 1);
+  server_.Settle();
+  EXPECT_EQ(client_.GetCacheStats()->similarity().vector_count(), 1);
 }
 
 TEST_F(AdminTest, PurgeFailsNoRequestThatRunsOnWhatGoes) {

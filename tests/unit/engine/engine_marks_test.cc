@@ -153,6 +153,19 @@ TEST_F(EngineMarksTest, AMarkWaitsForWhatIsOnItsWayToTheStore) {
   EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
 }
 
+TEST_F(EngineMarksTest, NothingIsPurgedWhileTheStoreIsOff) {
+  engine_.Run(TextRequest(kept_, 0));
+  engine_.Settle();
+  engine_.faults().Fail(StoreOperation::kWriteSegments, 3);
+  for (const uint32_t seed : {6, 7, 8}) {
+    engine_.Run(TextRequest(Letters(seed, 64), 0));
+    engine_.Settle();
+  }
+  const std::vector<TokenId> ids = MarkOf(kept_).ids;
+  EXPECT_TRUE(absl::IsFailedPrecondition(engine_.engine().PurgeEntry("", ids).status()));
+  EXPECT_GT(ReusedNow(kept_).host_tokens, 0);
+}
+
 TEST_F(EngineMarksTest, RefusesWhatItCannotMark) {
   const auto code = [this](const EntryMark& mark) {
     return engine_.engine().MarkEntry(mark).status().code();
