@@ -49,6 +49,13 @@ DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
   return match;
 }
 
+DiskCache::Match DiskCache::FindEntry(absl::Span<const TokenId> ids) const {
+  const PrefixIndex::Match whole = index_.FindWhole(ids);
+  const bool all = whole.tokens == static_cast<int32_t>(ids.size());
+  if (whole.hits.empty() || (!all && !index_.IsLeaf(whole.hits.back().node))) return {};
+  return Find(ids.first(static_cast<size_t>(whole.tokens)));
+}
+
 bool DiskCache::HoldsMoreThan(absl::Span<const TokenId> ids) const {
   const PrefixIndex::Match found = index_.Find(ids);
   if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return false;
@@ -264,16 +271,20 @@ std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) con
 bool DiskCache::IsWriting(absl::Span<const TokenId> ids) const {
   if (writing_.empty()) return false;
   const std::vector<SegmentRecord> chain = Chain(ids);
-  return std::any_of(chain.begin(), chain.end(), [this](const SegmentRecord& record) {
-    return writing_.contains(record.key);
-  });
+  return std::any_of(chain.begin(), chain.end(),
+                     [this](const SegmentRecord& record) { return writing_.contains(record.key); });
 }
 
-std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
+std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes,
+                                             absl::Span<const PrefixIndex::NodeId> kept) {
   std::vector<SegmentKey> evicted;
+  const absl::flat_hash_set<PrefixIndex::NodeId> stay(kept.begin(), kept.end());
   while (payload_bytes_ > max_bytes) {
-    const auto unpinned = [this](uint64_t value) { return !marks_.IsPinned(entries_[value].node); };
-    const auto leaves = index_.OldestLeaves(1, unpinned);
+    const auto may_go = [&](uint64_t value) {
+      const PrefixIndex::NodeId node = entries_[value].node;
+      return !marks_.IsPinned(node) && !stay.contains(node);
+    };
+    const auto leaves = index_.OldestLeaves(1, may_go);
     if (leaves.empty()) break;
     evicted.push_back(EntryOf(leaves[0]).key);
     Erase(leaves[0]);

@@ -37,6 +37,10 @@ class DiskCache {
   };
   Match Find(absl::Span<const TokenId> ids) const;
 
+  // The segments that hold only `ids`, where they are all of a stored entry or of `ids`; none
+  // where stored entries go on from them.
+  Match FindEntry(absl::Span<const TokenId> ids) const;
+
   // As Find(ids).tokens.
   int32_t MatchedTokens(absl::Span<const TokenId> ids) const { return index_.Find(ids).tokens; }
 
@@ -91,8 +95,10 @@ class DiskCache {
   void EndWrite(const SegmentKey& key) { writing_.erase(key); }
 
   // Keys to evict, leaves of the lowest rank (core/kv/eviction_rank.h) first, until at most
-  // `max_bytes` of payload stay; they are forgotten here.
-  std::vector<SegmentKey> EvictPast(int64_t max_bytes);
+  // `max_bytes` of payload stay; they are forgotten here. The nodes `kept`, and what leads to
+  // them, stay.
+  std::vector<SegmentKey> EvictPast(int64_t max_bytes,
+                                    absl::Span<const PrefixIndex::NodeId> kept = {});
 
   int64_t payload_bytes() const { return payload_bytes_; }  // as it lies on disk
   int64_t cached_tokens() const { return index_.total_tokens(); }

@@ -175,6 +175,19 @@ struct MarkedEntry {
   int32_t disk_tokens = 0;
 };
 
+// Part of an import.
+struct ImportBatch {
+  std::string tenant;
+  std::vector<ArchivedEntry> entries;
+  int64_t bytes_before = 0;  // that the parts before it took
+};
+
+// What was new of it.
+struct Imported {
+  int64_t tokens = 0;
+  int64_t bytes = 0;  // of payload
+};
+
 class Engine {
  public:
   // Reads the store's records and prompts of `identity` and starts the threads.
@@ -238,15 +251,18 @@ class Engine {
 
   virtual ArchiveFormat GetArchiveFormat() const = 0;
 
-  // The segments of an entry, read from the store and verified. kNotFound: the store does not
-  // hold all of it; kFailedPrecondition: the store is off; otherwise as KvStore.
+  // The segments of an entry, read from the store and verified, as far as the store holds only
+  // it and up to one that is damaged. kNotFound: there are none, or other entries have them
+  // too; kFailedPrecondition: the store is off; otherwise as KvStore.
   virtual absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
                                                   absl::Span<const TokenId> ids) = 0;
 
-  // Makes an archived entry durable under the tenant; the tokens that are new.
-  // kInvalidArgument: not an entry of this model; kResourceExhausted: the tenant's quota;
-  // kFailedPrecondition: the store is off. Nothing is kept then but whole segments.
-  virtual absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) = 0;
+  // Makes archived entries durable under the tenant, all or none; other entries of the tenant
+  // give way, but none of what these begin with. kInvalidArgument: not entries of this model;
+  // kResourceExhausted: the import would be larger than the tenant's quota, or too much is pinned
+  // or on its way; kFailedPrecondition: the store is off; kUnavailable: it did not take all,
+  // whole segments stay.
+  virtual absl::StatusOr<Imported> WriteEntries(ImportBatch batch) = 0;
 
   // Refuses new requests, lets running ones finish until `limit` has passed
   // (then they get kUnavailable), makes all admitted KV durable and, while time is left, first

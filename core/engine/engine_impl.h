@@ -48,7 +48,7 @@ class EngineImpl final : public Engine {
   ArchiveFormat GetArchiveFormat() const override;
   absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
                                           absl::Span<const TokenId> ids) override;
-  absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) override;
+  absl::StatusOr<Imported> WriteEntries(ImportBatch batch) override;
   void Drain(absl::Duration limit) override;
   bool WaitUntilIdle(absl::Duration limit) override;
 
@@ -150,7 +150,9 @@ class EngineImpl final : public Engine {
 
   // engine_archive.cc: entries on their way in and out.
   absl::Status CheckArchived(const ArchivedEntry& entry) const;
-  absl::Status StoreArchived(CacheNamespace& in, std::vector<SegmentWrite> writes);
+  std::vector<SegmentWrite> TakeArchived(const CacheNamespace& in, ImportBatch& batch);
+  absl::Status StoreArchived(CacheNamespace& in, const ImportBatch& batch,
+                             std::vector<SegmentWrite> writes);
 
   // engine_reuse.cc: from the queue to the first step.
   void Admit();
@@ -302,7 +304,8 @@ class EngineImpl final : public Engine {
   void TakeMarks(const CacheNamespace& in, absl::Span<const TokenId> ids,
                  SegmentRecord& record) const;
   void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
-  bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
+  bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes,
+                       absl::Span<const PrefixIndex::NodeId> kept);
   void EndWrite(const SegmentRecord& record);
   void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);
   void CopyOneSegment();
@@ -373,10 +376,10 @@ class EngineImpl final : public Engine {
   absl::Duration retry_store_at_, retry_vectors_at_;
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  int64_t purges_ = 0;  // of entries
-  absl::Duration embed_beside_from_;                         // while others decode: not before
-  int64_t moving_vectors_ = 0;                               // on their way into the index or out of it
-  int64_t vector_changes_ = 0;                               // since the index was saved
+  int64_t purges_ = 0;                // of entries
+  absl::Duration embed_beside_from_;  // while others decode: not before
+  int64_t moving_vectors_ = 0;        // on their way into the index or out of it
+  int64_t vector_changes_ = 0;        // since the index was saved
   bool saving_vectors_ = false, vectors_not_saved_ = false;  // not: the last attempt failed
 
   // Declared last: they are joined before what they use goes away.

@@ -48,10 +48,14 @@ void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids
                                absl::Span<const BlockId> blocks, bool idle) {
   std::optional<NotNow> not_now;  // of one segment and all behind it, as the next
   bool over_quota = false;
+  std::vector<PrefixIndex::NodeId> kept;
+  if (const auto found = in.disk.index().FindWhole(ids); !found.hits.empty()) {
+    kept.push_back(found.hits.back().node);
+  }
   for (SegmentRecord& record : in.disk.Missing(ids)) {
     if (!not_now && !over_quota) not_now = WhyNotNow(in, record, idle);
     if (!not_now) {
-      over_quota = over_quota || !MakeRoomToWrite(in, PayloadBytes(record.ids.size()));
+      over_quota = over_quota || !MakeRoomToWrite(in, PayloadBytes(record.ids.size()), kept);
       if (over_quota) {
         parts_.metrics->SegmentOverQuota(in.spec->name);
       } else {
@@ -84,14 +88,16 @@ void EngineImpl::TakeMarks(const CacheNamespace& in, absl::Span<const TokenId> i
 }
 
 // Within the namespace's quota; its own entries give way in the order of its DiskCache. What
-// that leaves is deleted before anything queued from now on is written.
-bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes) {
+// that leaves is deleted before anything queued from now on is written. The segments `kept`,
+// which what is written hangs from, stay.
+bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes,
+                                 absl::Span<const PrefixIndex::NodeId> kept) {
   const int64_t quota = in.spec->quota.disk_bytes;
   if (quota == 0) return true;
   const int64_t room = quota - in.pending_bytes - bytes;
   if (room < 0) return false;
   const int64_t before = in.disk.payload_bytes();
-  std::vector<SegmentKey> keys = in.disk.EvictPast(room);
+  std::vector<SegmentKey> keys = in.disk.EvictPast(room, kept);
   DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
   return in.disk.payload_bytes() <= room;
 }
