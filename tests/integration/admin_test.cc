@@ -347,11 +347,20 @@ TEST_F(AdminTest, ADamagedArchiveIsRefusedAndNothingOfTheDamagedEntryKept) {
   Warm({1, 2});
   std::string digest;
   const std::string archive = Export(digest);
+  const size_t header = 48, end = 41, entry = (archive.size() - header - end) / 2;
+  const auto listed = [this] {
+    wire::ListCacheEntriesRequest list;
+    list.set_tenant("bob");
+    return List(list);
+  };
   for (size_t at = 0; at < archive.size(); at += archive.size() / 40 + 1) {
     std::string damaged = archive;
     damaged[at] = static_cast<char>(damaged[at] ^ 4);
     EXPECT_FALSE(Import(damaged, "bob", 4096).ok()) << at;
     EXPECT_FALSE(Import(archive.substr(0, at), "bob", 4096).ok()) << "cut off at " << at;
+    const std::vector<wire::CacheEntry> kept = listed();
+    EXPECT_EQ(kept.size(), at < header ? 0 : (at - header) / entry) << "whole before " << at;
+    for (const wire::CacheEntry& each : kept) EXPECT_EQ(each.disk_token_count(), 100);
   }
   EXPECT_TRUE(absl::IsDataLoss(Import(archive + "x", "bob", 4096).status()));
   EXPECT_TRUE(absl::IsDataLoss(Import(archive, "bob", 4096, std::string(64, 'a')).status()));
