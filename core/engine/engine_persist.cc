@@ -358,7 +358,7 @@ void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
   ForgetOldPrompts();
   if (!listing.status.ok()) return;
   // The limits may have become smaller.
-  ForEachNamespace([this](CacheNamespace& in) { MakeRoomToWrite(in, 0); });
+  ForEachNamespace([this](CacheNamespace& in) { MakeRoomToWrite(in, 0, {}); });
   EvictFromStore();
 }
 
