@@ -35,6 +35,11 @@ class EngineMarksTest : public testing::Test {
   Reuse ReusedNow(const std::string& text) {
     return engine_.Run(TextRequest(text, 0, CachePolicy::kReadOnly)).result.reuse;
   }
+  // In memory, where a pinned segment is pinned again once something loads it, or on disk.
+  int32_t KeptTokens() {
+    const Reuse reuse = ReusedNow(kept_);
+    return reuse.host_tokens + reuse.disk_tokens;
+  }
   void Churn() {
     for (uint32_t seed = 50; seed < 60; ++seed) {
       engine_.Run(TextRequest(Letters(seed, 128), 0));
@@ -56,7 +61,7 @@ TEST_F(EngineMarksTest, PinnedEntriesOutliveTheChurnInMemoryAndOnDisk) {
   EXPECT_EQ(ReusedNow(kept_).host_tokens, 63);
   engine_.Restart();
   Churn();  // the pin in the store is known again
-  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
+  EXPECT_EQ(KeptTokens(), 63);
   Pin(kept_, false);
   Churn();
   engine_.Restart();
@@ -110,7 +115,7 @@ TEST_F(EngineMarksTest, APinMadeBeforeTheEntryIsStoredHoldsUntilItIsTakenBack) {
   engine_.Settle();
   engine_.Restart();
   Churn();
-  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
+  EXPECT_EQ(KeptTokens(), 63);
   Churn();
   EXPECT_EQ(ReusedNow(kept_).host_tokens, 63) << "loaded, it is pinned again";
   Pin(begins, false);
@@ -150,7 +155,7 @@ TEST_F(EngineMarksTest, AMarkWaitsForWhatIsOnItsWayToTheStore) {
   pinned.get();
   engine_.Restart();
   Churn();
-  EXPECT_EQ(ReusedNow(kept_).disk_tokens, 63);
+  EXPECT_EQ(KeptTokens(), 63);
 }
 
 TEST_F(EngineMarksTest, NothingIsPurgedWhileTheStoreIsOff) {
