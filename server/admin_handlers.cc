@@ -1,6 +1,7 @@
 #include "server/admin_handlers.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,7 @@ constexpr int kMaxNamed = 1000;  // prompts or ids of one request
 constexpr int kMaxSample = 100;
 constexpr size_t kPreviewBytes = 80;
 constexpr size_t kPieceBytes = size_t{1} << 20;
+constexpr int64_t kImportBytes = int64_t{64} << 20;  // of payload that are made durable together
 
 const std::string& TenantOf(const CallFacts& call, const std::string& asked) {
   return asked.empty() ? call.tenant : asked;
@@ -279,12 +281,15 @@ absl::Status AdminHandlers::ExportCacheEntries(const CallFacts& call,
   };
   RETURN_IF_ERROR(send_all(writer.Begin()));
   int64_t count = 0;
+  std::set<std::vector<TokenId>> parts;  // several entries can have the same one in the store
   for (const CacheEntry& entry : entries) {
     RETURN_IF_ERROR(GoneBy(call));
     const auto archived = engine_->ReadEntry(tenant, entry.ids);
     // Evicted, damaged or never stored: it is no entry of the store.
     if (absl::IsNotFound(archived.status()) || absl::IsDataLoss(archived.status())) continue;
     RETURN_IF_ERROR(archived.status());
+    const bool part = archived->ids.size() < entry.ids.size();
+    if (part && !parts.insert(archived->ids).second) continue;
     RETURN_IF_ERROR(send_all(writer.Add(*archived)));
     ++count;
   }
@@ -295,27 +300,47 @@ absl::Status AdminHandlers::ExportCacheEntries(const CallFacts& call,
   return send(last) ? absl::OkStatus() : absl::CancelledError("the reader is gone");
 }
 
-absl::Status AdminHandlers::TakeEntries(const std::string& tenant, ArchiveReader& reader,
+absl::Status AdminHandlers::WriteBatch(Import& import, wire::ImportCacheEntriesResponse& response) {
+  if (import.batch.entries.empty()) return absl::OkStatus();
+  const auto count = static_cast<int64_t>(import.batch.entries.size());
+  ImportBatch next{import.batch.tenant, {}, import.batch.bytes_before};
+  ASSIGN_OR_RETURN(const Imported imported, engine_->WriteEntries(std::move(import.batch)));
+  next.bytes_before += imported.bytes;
+  import = {std::move(next), 0};
+  response.set_entry_count(response.entry_count() + count);
+  response.set_added_token_count(response.added_token_count() + imported.tokens);
+  return absl::OkStatus();
+}
+
+// What comes before damage stays.
+absl::Status AdminHandlers::TakeEntries(ArchiveReader& reader, Import& import,
                                         wire::ImportCacheEntriesResponse& response) {
   while (true) {
-    ASSIGN_OR_RETURN(std::optional<ArchivedEntry> entry, reader.Next());
-    if (!entry) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const int32_t added, engine_->WriteEntry(tenant, *std::move(entry)));
-    response.set_entry_count(response.entry_count() + 1);
-    response.set_added_token_count(response.added_token_count() + added);
+    auto entry = reader.Next();
+    if (!entry.ok()) RETURN_IF_ERROR(WriteBatch(import, response));
+    RETURN_IF_ERROR(entry.status());
+    if (!*entry) return absl::OkStatus();
+    for (const std::vector<uint8_t>& payload : (*entry)->payloads) {
+      import.bytes += static_cast<int64_t>(payload.size());
+    }
+    import.batch.entries.push_back(**std::move(entry));
+    if (import.bytes >= kImportBytes) RETURN_IF_ERROR(WriteBatch(import, response));
   }
 }
 
 absl::Status AdminHandlers::ImportCacheEntries(const CallFacts& call, const PieceSource& next,
                                                wire::ImportCacheEntriesResponse& response) {
   ArchiveReader reader(engine_->GetArchiveFormat());
-  std::string tenant = call.tenant, digest;
+  Import import;
+  import.batch.tenant = call.tenant;
+  std::string digest;
   for (bool first = true; const auto piece = next(); first = false) {
-    if (first) tenant = TenantOf(call, piece->tenant());
+    if (first) import.batch.tenant = TenantOf(call, piece->tenant());
     if (first) digest = piece->digest();
     reader.Push(piece->data());
-    RETURN_IF_ERROR(TakeEntries(tenant, reader, response));
+    RETURN_IF_ERROR(TakeEntries(reader, import, response));
   }
+  RETURN_IF_ERROR(WriteBatch(import, response));
   RETURN_IF_ERROR(GoneBy(call));
   if (!reader.done()) {
     return absl::DataLossError(

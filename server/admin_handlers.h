@@ -64,8 +64,13 @@ class AdminHandlers {
   absl::StatusOr<std::vector<CacheEntry>> Doomed(
       const CallFacts& call, const std::string& tenant,
       const admin::v1::PurgeCacheEntriesRequest& request);
-  absl::Status TakeEntries(const std::string& tenant, ArchiveReader& reader,
+  struct Import {
+    ImportBatch batch;
+    int64_t bytes = 0;  // of its payload
+  };
+  absl::Status TakeEntries(ArchiveReader& reader, Import& import,
                            admin::v1::ImportCacheEntriesResponse& response);
+  absl::Status WriteBatch(Import& import, admin::v1::ImportCacheEntriesResponse& response);
   std::string TextOf(const CacheEntry& entry, size_t max_bytes) const;
   bool HasPrefix(const CacheEntry& entry, const std::string& prefix) const;
   void Fill(const CacheEntry& entry, admin::v1::CacheEntry& out) const;

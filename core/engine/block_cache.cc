@@ -1,7 +1,6 @@
 #include "core/engine/block_cache.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -227,20 +226,16 @@ absl::StatusOr<int32_t> BlockCache::SetPinned(NamespaceId in, absl::Span<const T
                                               bool pinned) {
   Tree& tree = *trees_[in];
   const PrefixIndex::Match found = tree.index.Find(ids);
-  if (found.hits.empty()) return 0;
-  std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
-  if (!pinned) last = tree.marks.LastPinned(found.hits);
-  if (!last || tree.marks.IsPinned(*last) == pinned) return pinned ? found.tokens : 0;
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
+  const PrefixIndex::NodeId last = found.hits.back().node;
+  if (tree.marks.IsPinned(last) == pinned) return pinned ? found.tokens : 0;
   if (pinned) RETURN_IF_ERROR(CheckPinRoom(tree, found));
-  int32_t tokens = 0;
   for (const PrefixIndex::Hit& hit : found.hits) {
     const auto block = static_cast<BlockId>(hit.value);
     pinned ? AddPin(block) : DropPin(block);
-    tokens += hit.tokens;
-    if (hit.node == *last) break;
   }
-  pinned ? tree.marks.Pin(*last) : tree.marks.Unpin(*last);
-  return tokens;
+  pinned ? tree.marks.Pin(last) : tree.marks.Unpin(last);
+  return found.tokens;
 }
 
 int32_t BlockCache::PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) const {
@@ -255,8 +250,35 @@ int32_t BlockCache::PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) 
 int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at) {
   Tree& tree = *trees_[in];
   const PrefixIndex::Match found = tree.index.Find(ids);
-  if (!found.hits.empty()) tree.marks.SetExpiry(found.hits.back().node, at);
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
+  tree.marks.SetExpiry(found.hits.back().node, at);
   return found.tokens;
+}
+
+void BlockCache::TakeMarks(NamespaceId in, absl::Span<const TokenId> ids, const SegmentMarks& marks,
+                           int32_t count) {
+  Tree& tree = *trees_[in];
+  if (marks.pinned_tokens > 0) SetPinned(in, ids, true).IgnoreError();
+  const PrefixIndex::Match found = tree.index.FindWhole(ids);
+  const bool all = found.tokens == static_cast<int32_t>(ids.size());
+  if (!all || found.hits.empty() || marks.expires == absl::InfiniteFuture()) return;
+  tree.marks.SetExpiry(found.hits.back().node, marks.expires, count);
+}
+
+SegmentMarks BlockCache::MarksOf(NamespaceId in, absl::Span<const TokenId> ids,
+                                 int32_t from) const {
+  const Tree& tree = *trees_[in];
+  SegmentMarks marks;
+  if (tree.marks.empty()) return marks;
+  const PrefixIndex::Match found = tree.index.FindWhole(ids);
+  int32_t depth = 0;
+  for (const PrefixIndex::Hit& hit : found.hits) {
+    depth += hit.tokens;
+    if (depth > from && tree.marks.IsPinned(hit.node)) marks.pinned_tokens = depth;
+  }
+  const bool all = depth > from && depth == static_cast<int32_t>(ids.size());
+  if (all) marks.expires = tree.marks.ExpiryOf(found.hits.back().node);
+  return marks;
 }
 
 void BlockCache::DropExpired(absl::Time now) {
@@ -275,10 +297,12 @@ void BlockCache::DropExpired(absl::Time now) {
 
 int32_t BlockCache::Purge(NamespaceId in, absl::Span<const TokenId> ids) {
   Tree& tree = *trees_[in];
-  SetPinned(in, ids, false).IgnoreError();
-  const PrefixIndex::Match found = tree.index.Find(ids);
+  const PrefixIndex::Match found = tree.index.FindWhole(ids);
+  const bool all = found.tokens == static_cast<int32_t>(ids.size());
+  if (all) SetPinned(in, ids, false).IgnoreError();
   int32_t removed = 0, blocks = 0;
   for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
+    // A pin of what the entry begins with is a use too.
     const bool used = pool_.references(static_cast<BlockId>(hit->value)) > 1;
     if (used || !tree.index.IsLeaf(hit->node)) break;
     removed += static_cast<int32_t>(tree.index.ids(hit->node).size());

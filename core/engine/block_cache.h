@@ -30,6 +30,12 @@ namespace reprise {
 
 using NamespaceId = int32_t;
 
+// Of a segment, as its record in the store has them.
+struct SegmentMarks {
+  int32_t pinned_tokens = 0;  // up to the end of the last pinned entry in it; 0: it has none
+  absl::Time expires = absl::InfiniteFuture();
+};
+
 class BlockCache {
  public:
   BlockCache(int32_t num_blocks, Metrics* metrics, const EvictionOptions& eviction = {});
@@ -73,25 +79,34 @@ class BlockCache {
   void Commit(NamespaceId in, absl::Span<const TokenId> ids, absl::Span<BlockId> blocks,
               bool whole_blocks_only);
 
-  // Keeps the blocks of the matched beginning of `ids` until unpinned, however much room
-  // others need. Pinned blocks are at most half of the pool, and of what the namespace may
-  // hold: kResourceExhausted, nothing changed. Otherwise the tokens that are, or were, pinned;
-  // 0: nothing to do.
+  // Keeps the blocks of `ids` until unpinned, however much room others need. Pinned blocks are
+  // at most half of the pool, and of what the namespace may hold: kResourceExhausted, nothing
+  // changed. Otherwise the tokens that are, or were, pinned; 0: nothing to do, or not all of
+  // `ids` is here. Pins of what `ids` begin with stay.
   absl::StatusOr<int32_t> SetPinned(NamespaceId in, absl::Span<const TokenId> ids, bool pinned);
 
   // Of the blocks that hold the beginning of `ids` those that are pinned, from the front.
   int32_t PinnedPrefix(NamespaceId in, absl::Span<const TokenId> ids) const;
   bool IsPinned(BlockId block) const { return pins_[block] > 0; }
 
-  // Lets the matched beginning of `ids`, as far as nothing else reaches it, expire at
-  // `at`; absl::InfiniteFuture(): never. The tokens matched.
+  // Lets `ids`, as far as nothing else reaches them, expire at `at`; absl::InfiniteFuture():
+  // never. How many they are; 0: not all of them are here.
   int32_t SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at);
+
+  // Marks the last `count` blocks of `ids` as the segment that they were loaded from: a pin, if
+  // there is room for one, and an expiry.
+  void TakeMarks(NamespaceId in, absl::Span<const TokenId> ids, const SegmentMarks& marks,
+                 int32_t count);
+
+  // The marks of a segment of `ids` behind the first `from`: pinned, where an entry that ends
+  // in it is; it expires as its last block.
+  SegmentMarks MarksOf(NamespaceId in, absl::Span<const TokenId> ids, int32_t from) const;
 
   // Removes what expired by `now` and nobody uses.
   void DropExpired(absl::Time now);
 
-  // Removes the matched beginning of `ids` as far as nothing else reaches it and nobody
-  // uses it, pinned or not. The tokens removed.
+  // Removes the blocks that hold only `ids`, as far as nothing else reaches them, nobody uses
+  // them and no pin of what `ids` begin with keeps them; that of `ids` goes. The tokens removed.
   int32_t Purge(NamespaceId in, absl::Span<const TokenId> ids);
 
   // To list entries: leaves of the namespace's tree, and what was asked of them.

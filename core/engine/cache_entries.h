@@ -23,7 +23,7 @@ struct CacheEntry {
   absl::Time created;                           // of its last part
   absl::Time last_used = absl::InfinitePast();  // as the store knows it; InfinitePast: not stored
   int64_t hit_count = 0;                        // likewise
-  bool pinned = false;
+  bool pinned = false;                          // it or what it begins with
   absl::Time expires = absl::InfiniteFuture();
   uint64_t prompt_id = 0;  // in the vector index; 0: none is exactly `ids`
 };

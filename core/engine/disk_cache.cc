@@ -49,6 +49,13 @@ DiskCache::Match DiskCache::Find(absl::Span<const TokenId> ids) const {
   return match;
 }
 
+DiskCache::Match DiskCache::FindEntry(absl::Span<const TokenId> ids) const {
+  const PrefixIndex::Match whole = index_.FindWhole(ids);
+  const bool all = whole.tokens == static_cast<int32_t>(ids.size());
+  if (whole.hits.empty() || (!all && !index_.IsLeaf(whole.hits.back().node))) return {};
+  return Find(ids.first(static_cast<size_t>(whole.tokens)));
+}
+
 bool DiskCache::HoldsMoreThan(absl::Span<const TokenId> ids) const {
   const PrefixIndex::Match found = index_.Find(ids);
   if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return false;
@@ -135,23 +142,17 @@ void DiskCache::KeepMarks(PrefixIndex::NodeId node) {
 
 int32_t DiskCache::SetPinned(absl::Span<const TokenId> ids, bool pinned) {
   const PrefixIndex::Match found = index_.Find(ids);
-  if (found.hits.empty()) return 0;
-  std::optional<PrefixIndex::NodeId> last = found.hits.back().node;
-  if (!pinned) last = marks_.LastPinned(found.hits);
-  if (!last) return 0;
-  pinned ? marks_.Pin(*last) : marks_.Unpin(*last);
-  KeepMarks(*last);
-  int32_t tokens = 0;
-  for (const PrefixIndex::Hit& hit : found.hits) {
-    tokens += hit.tokens;
-    if (hit.node == *last) break;
-  }
-  return tokens;
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
+  const PrefixIndex::NodeId last = found.hits.back().node;
+  if (!pinned && !marks_.IsPinned(last)) return 0;
+  pinned ? marks_.Pin(last) : marks_.Unpin(last);
+  KeepMarks(last);
+  return found.tokens;
 }
 
 int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
   const PrefixIndex::Match found = index_.Find(ids);
-  if (found.hits.empty()) return 0;
+  if (found.hits.empty() || found.tokens < static_cast<int32_t>(ids.size())) return 0;
   marks_.SetExpiry(found.hits.back().node, at);
   for (const PrefixIndex::Hit& hit : found.hits) KeepMarks(hit.node);
   return found.tokens;
@@ -159,9 +160,11 @@ int32_t DiskCache::SetExpiry(absl::Span<const TokenId> ids, absl::Time at) {
 
 std::vector<SegmentKey> DiskCache::Purge(absl::Span<const TokenId> ids) {
   std::vector<SegmentKey> purged;
-  const PrefixIndex::Match found = index_.Find(ids);
+  const PrefixIndex::Match found = index_.FindWhole(ids);
+  const bool all = found.tokens == static_cast<int32_t>(ids.size());
   for (auto hit = found.hits.rbegin(); hit != found.hits.rend(); ++hit) {
-    if (!index_.IsLeaf(hit->node)) break;
+    const bool own = all && hit == found.hits.rbegin();
+    if (!index_.IsLeaf(hit->node) || (marks_.IsPinned(hit->node) && !own)) break;
     purged.push_back(EntryOf(hit->node).key);
     Erase(hit->node);
   }
@@ -228,6 +231,7 @@ std::vector<SegmentRecord> DiskCache::TakeUsed() {
     if (entry == nullptr) continue;
     SegmentRecord record;
     record.key = entry->key;
+    record.identity = identity_;
     record.last_used_unix_ms = entry->last_used_unix_ms;
     record.hit_count = entry->hit_count;
     record.pinned = entry->pinned;
@@ -238,13 +242,12 @@ std::vector<SegmentRecord> DiskCache::TakeUsed() {
   return used;
 }
 
-std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
-  std::vector<SegmentRecord> missing;
-  if (index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return missing;
+std::vector<SegmentRecord> DiskCache::Chain(absl::Span<const TokenId> ids) const {
+  std::vector<SegmentRecord> chain;
   SegmentKey parent = identity_;
   for (size_t at = 0; at < ids.size(); at += kSegmentTokens) {
     const absl::Span<const TokenId> slice = ids.subspan(at, kSegmentTokens);
-    SegmentRecord record;
+    SegmentRecord& record = chain.emplace_back();
     record.kind = slice.size() == kSegmentTokens ? SegmentKind::kFull : SegmentKind::kTail;
     record.parent = parent;
     record.key = ComputeSegmentKey(record.kind, parent, slice);
@@ -252,17 +255,36 @@ std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) con
     record.start_position = static_cast<int32_t>(at);
     record.ids.assign(slice.begin(), slice.end());
     parent = record.key;
-    if (by_key_.contains(record.key) || writing_.contains(record.key)) continue;
-    missing.push_back(std::move(record));
   }
+  return chain;
+}
+
+std::vector<SegmentRecord> DiskCache::Missing(absl::Span<const TokenId> ids) const {
+  if (index_.Find(ids).tokens == static_cast<int32_t>(ids.size())) return {};
+  std::vector<SegmentRecord> missing = Chain(ids);
+  std::erase_if(missing, [this](const SegmentRecord& record) {
+    return by_key_.contains(record.key) || writing_.contains(record.key);
+  });
   return missing;
 }
 
-std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes) {
+bool DiskCache::IsWriting(absl::Span<const TokenId> ids) const {
+  if (writing_.empty()) return false;
+  const std::vector<SegmentRecord> chain = Chain(ids);
+  return std::any_of(chain.begin(), chain.end(),
+                     [this](const SegmentRecord& record) { return writing_.contains(record.key); });
+}
+
+std::vector<SegmentKey> DiskCache::EvictPast(int64_t max_bytes,
+                                             absl::Span<const PrefixIndex::NodeId> kept) {
   std::vector<SegmentKey> evicted;
+  const absl::flat_hash_set<PrefixIndex::NodeId> stay(kept.begin(), kept.end());
   while (payload_bytes_ > max_bytes) {
-    const auto unpinned = [this](uint64_t value) { return !marks_.IsPinned(entries_[value].node); };
-    const auto leaves = index_.OldestLeaves(1, unpinned);
+    const auto may_go = [&](uint64_t value) {
+      const PrefixIndex::NodeId node = entries_[value].node;
+      return !marks_.IsPinned(node) && !stay.contains(node);
+    };
+    const auto leaves = index_.OldestLeaves(1, may_go);
     if (leaves.empty()) break;
     evicted.push_back(EntryOf(leaves[0]).key);
     Erase(leaves[0]);

@@ -37,6 +37,10 @@ class DiskCache {
   };
   Match Find(absl::Span<const TokenId> ids) const;
 
+  // The segments that hold only `ids`, where they are all of a stored entry or of `ids`; none
+  // where stored entries go on from them.
+  Match FindEntry(absl::Span<const TokenId> ids) const;
+
   // As Find(ids).tokens.
   int32_t MatchedTokens(absl::Span<const TokenId> ids) const { return index_.Find(ids).tokens; }
 
@@ -58,8 +62,12 @@ class DiskCache {
   // Marks the segments as used at `now_unix_ms`.
   void Touch(absl::Span<const SegmentRecord> segments, int64_t now_unix_ms);
 
-  // What UpdateUsage needs of the segments that were touched since the last call.
+  // What UpdateUsage needs of the segments that were touched or marked since the last call, with
+  // the identity.
   std::vector<SegmentRecord> TakeUsed();
+
+  // Lets TakeUsed return a segment once more: it was not saved.
+  void SaveAgain(const SegmentKey& key) { used_.insert(key); }
 
   // Records of the segments of `ids` that are neither stored nor being written.
   std::vector<SegmentRecord> Missing(absl::Span<const TokenId> ids) const;
@@ -69,8 +77,8 @@ class DiskCache {
   int32_t SetPinned(absl::Span<const TokenId> ids, bool pinned);
   int32_t SetExpiry(absl::Span<const TokenId> ids, absl::Time at);
 
-  // Forgets the segments of the matched beginning of `ids` as far as nothing else reaches
-  // them, pinned or not; the keys, to be deleted.
+  // Forgets the segments that hold only `ids`, as far as nothing else reaches them and no pin
+  // of what `ids` begin with keeps them; the keys, to be deleted.
   std::vector<SegmentKey> Purge(absl::Span<const TokenId> ids);
 
   // To list entries: leaves of the tree, and what was asked of them.
@@ -80,12 +88,17 @@ class DiskCache {
   // Forgets what expired by `now`; the keys, to be deleted.
   std::vector<SegmentKey> DropExpired(absl::Time now);
 
+  // Whether a segment of `ids` is on its way to the store.
+  bool IsWriting(absl::Span<const TokenId> ids) const;
+
   void BeginWrite(const SegmentKey& key) { writing_.insert(key); }
   void EndWrite(const SegmentKey& key) { writing_.erase(key); }
 
   // Keys to evict, leaves of the lowest rank (core/kv/eviction_rank.h) first, until at most
-  // `max_bytes` of payload stay; they are forgotten here.
-  std::vector<SegmentKey> EvictPast(int64_t max_bytes);
+  // `max_bytes` of payload stay; they are forgotten here. The nodes `kept`, and what leads to
+  // them, stay.
+  std::vector<SegmentKey> EvictPast(int64_t max_bytes,
+                                    absl::Span<const PrefixIndex::NodeId> kept = {});
 
   int64_t payload_bytes() const { return payload_bytes_; }  // as it lies on disk
   int64_t cached_tokens() const { return index_.total_tokens(); }
@@ -129,6 +142,7 @@ class DiskCache {
     }
   };
 
+  std::vector<SegmentRecord> Chain(absl::Span<const TokenId> ids) const;
   void Erase(PrefixIndex::NodeId node);
   void Touch(Entry& entry, int64_t unix_ms);
   void RestoreMarks(PrefixIndex::NodeId node);

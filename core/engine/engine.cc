@@ -185,7 +185,7 @@ bool EngineImpl::TakeTasks(bool wait) {
 bool EngineImpl::IsIdle() const {
   return !HasSequences() && shadows_.empty() && flushes_.empty() && copies_.empty() &&
          writes_.empty() && writing_segments_ == 0 && NumDeferred() == 0 && embeddings_.empty() &&
-         !embedding_now_ && adding_vectors_ == 0 &&
+         !embedding_now_ && moving_vectors_ == 0 &&
          (!VectorsToSave(/*all=*/false) || vectors_not_saved_) && !saving_vectors_ &&
          !retrying_store_;
 }

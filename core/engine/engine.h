@@ -175,6 +175,19 @@ struct MarkedEntry {
   int32_t disk_tokens = 0;
 };
 
+// Part of an import.
+struct ImportBatch {
+  std::string tenant;
+  std::vector<ArchivedEntry> entries;
+  int64_t bytes_before = 0;  // that the parts before it took
+};
+
+// What was new of it.
+struct Imported {
+  int64_t tokens = 0;
+  int64_t bytes = 0;  // of payload
+};
+
 class Engine {
  public:
   // Reads the store's records and prompts of `identity` and starts the threads.
@@ -203,10 +216,12 @@ class Engine {
 
   // Pins, unpins or sets the time to live of what the tiers hold of an entry. A pinned entry
   // is not evicted and does not expire; an expired one goes once nothing runs on it, with all
-  // that only it reaches. In the store marks survive a restart. What a tier does not hold yet
-  // is not marked there.
+  // that only it reaches. In the store marks survive a restart; they go along when an entry is
+  // written or loaded.
   // kInvalidArgument: no ids, or a ttl that is not positive; kNotFound: no tier holds all of
   // `ids`; kResourceExhausted: the pool cannot pin as much (half of it); nothing is changed.
+  // Returns once the store has the marks; kUnavailable: it does not, and they hold until the end
+  // of the process unless a later try succeeds.
   virtual absl::StatusOr<MarkedEntry> MarkEntry(const EntryMark& mark) = 0;
 
   // For operators. A page may be short, or even empty, with more to come: what one call looks
@@ -223,7 +238,9 @@ class Engine {
                                                    absl::Span<const TokenId> ids) = 0;
 
   // Removes what the tiers hold of an entry as far as no other entry has it too and no request
-  // uses it; a request that is loading it computes instead. The tokens removed.
+  // uses it, and the prompts that it begins with and no tier has any more; a request that is
+  // loading it computes instead, one that uses it caches it again. The tokens removed.
+  // kFailedPrecondition: the store is off; nothing is removed.
   virtual absl::StatusOr<PurgedEntry> PurgeEntry(const std::string& tenant,
                                                  absl::Span<const TokenId> ids) = 0;
 
@@ -234,15 +251,18 @@ class Engine {
 
   virtual ArchiveFormat GetArchiveFormat() const = 0;
 
-  // The segments of an entry, read from the store and verified. kNotFound: the store does not
-  // hold all of it; kFailedPrecondition: the store is off; otherwise as KvStore.
+  // The segments of an entry, read from the store and verified, as far as the store holds only
+  // it and up to one that is damaged. kNotFound: there are none, or other entries have them
+  // too; kFailedPrecondition: the store is off; otherwise as KvStore.
   virtual absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
                                                   absl::Span<const TokenId> ids) = 0;
 
-  // Makes an archived entry durable under the tenant; the tokens that are new.
-  // kInvalidArgument: not an entry of this model; kResourceExhausted: the tenant's quota;
-  // kFailedPrecondition: the store is off. Nothing is kept then but whole segments.
-  virtual absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) = 0;
+  // Makes archived entries durable under the tenant, all or none; other entries of the tenant
+  // give way, but none of what these begin with. kInvalidArgument: not entries of this model;
+  // kResourceExhausted: the import would be larger than the tenant's quota, or too much is pinned
+  // or on its way; kFailedPrecondition: the store is off; kUnavailable: it did not take all,
+  // whole segments stay.
+  virtual absl::StatusOr<Imported> WriteEntries(ImportBatch batch) = 0;
 
   // Refuses new requests, lets running ones finish until `limit` has passed
   // (then they get kUnavailable), makes all admitted KV durable and, while time is left, first

@@ -29,7 +29,7 @@ CacheEntry EngineImpl::EntryOf(const CacheNamespace& in, bool on_disk,
   entry.cache_namespace = in.spec->name;
   entry.ids = index.PathIds(node);
   entry.id = absl::StrCat(on_disk ? "d" : "h", "-", node, "-", Check(in, entry.ids));
-  entry.pinned = marks.IsPinned(node);
+  entry.pinned = marks.IsPathPinned(node);
   entry.expires = marks.ExpiryOf(node);
   entry.host_tokens = blocks_.MatchedTokens(in.id, entry.ids);
   if (StoreOn()) entry.disk_tokens = in.disk.MatchedTokens(entry.ids);
@@ -143,28 +143,23 @@ absl::StatusOr<CacheEntry> EngineImpl::DescribeEntry(const std::string& tenant,
 absl::StatusOr<PurgedEntry> EngineImpl::PurgeEntry(const std::string& tenant,
                                                    absl::Span<const TokenId> ids) {
   ASSIGN_OR_RETURN(const size_t spec, SpecOf(tenant));
-  return OnEngine<PurgedEntry>([&] {
+  return OnEngine<absl::StatusOr<PurgedEntry>>([&]() -> absl::StatusOr<PurgedEntry> {
+    if (parts_.store != nullptr && !StoreOn()) {
+      return absl::FailedPreconditionError(
+          "the store is off: what it holds of the entry would come back with it");
+    }
     CacheNamespace& in = Open(spec);
     PurgedEntry purged;
     purged.host_tokens = blocks_.Purge(in.id, ids);
     const int64_t tokens = in.disk.cached_tokens(), bytes = in.disk.payload_bytes();
-    if (StoreOn()) DeleteEvicted(in.disk.Purge(ids), bytes - in.disk.payload_bytes());
+    if (StoreOn()) {
+      std::vector<SegmentKey> keys = in.disk.Purge(ids);
+      DeleteEvicted(std::move(keys), bytes - in.disk.payload_bytes());
+    }
     purged.disk_tokens = static_cast<int32_t>(tokens - in.disk.cached_tokens());
-    ForgetPromptsOf(in, ids);
+    ForgetPurgedPrompts(in, ids);
     return purged;
   });
-}
-
-// Prompts that an entry answers begin it. Of those, all that no tier holds whole any more go.
-void EngineImpl::ForgetPromptsOf(CacheNamespace& in, absl::Span<const TokenId> ids) {
-  int32_t held = blocks_.MatchedTokens(in.id, ids);
-  if (StoreOn()) held = std::max(held, in.disk.MatchedTokens(ids));
-  for (size_t size = static_cast<size_t>(held) + 1; size <= ids.size(); ++size) {
-    const auto id = in.prompts.IdOf(ids.subspan(0, size));
-    if (!id) continue;
-    in.prompts.Remove(*id);  // its vector is found, not known, and goes with that
-    DeletePromptFromStore(in, *id);
-  }
 }
 
 }  // namespace reprise

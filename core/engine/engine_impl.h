@@ -48,24 +48,13 @@ class EngineImpl final : public Engine {
   ArchiveFormat GetArchiveFormat() const override;
   absl::StatusOr<ArchivedEntry> ReadEntry(const std::string& tenant,
                                           absl::Span<const TokenId> ids) override;
-  absl::StatusOr<int32_t> WriteEntry(const std::string& tenant, ArchivedEntry entry) override;
+  absl::StatusOr<Imported> WriteEntries(ImportBatch batch) override;
   void Drain(absl::Duration limit) override;
   bool WaitUntilIdle(absl::Duration limit) override;
 
  private:
   using Task = std::function<void()>;
   using SequencePtr = std::shared_ptr<Sequence>;
-
-  // What a load job brought back: segments in order up to the first failure.
-  struct LoadResult {
-    std::vector<SegmentRecord> records;
-    std::vector<std::vector<uint8_t>> payloads;
-    absl::Status status;
-    absl::Duration elapsed;
-    int64_t bytes = 0;
-    PayloadCodec codec = PayloadCodec::kRaw;  // the one that loses most
-    bool given_up = false;                    // it stalled: its request went on without it
-  };
 
   // An embedding and the cached prompts nearest to it.
   struct Nearest {
@@ -161,7 +150,9 @@ class EngineImpl final : public Engine {
 
   // engine_archive.cc: entries on their way in and out.
   absl::Status CheckArchived(const ArchivedEntry& entry) const;
-  absl::Status StoreArchived(CacheNamespace& in, std::vector<SegmentWrite> writes);
+  std::vector<SegmentWrite> TakeArchived(const CacheNamespace& in, ImportBatch& batch);
+  absl::Status StoreArchived(CacheNamespace& in, const ImportBatch& batch,
+                             std::vector<SegmentWrite> writes);
 
   // engine_reuse.cc: from the queue to the first step.
   void Admit();
@@ -247,8 +238,10 @@ class EngineImpl final : public Engine {
   void AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding);
   std::vector<uint64_t> ForgetEvictedPrompts(CacheNamespace& in, absl::Span<const Neighbor> near);
   void ForgetOldPrompts();
+  void DropForgotten(CacheNamespace& in, uint64_t id);
+  bool Holds(const CacheNamespace& in, absl::Span<const TokenId> ids) const;
+  void ForgetPurgedPrompts(CacheNamespace& in, absl::Span<const TokenId> ids);
   void DeletePromptFromStore(const CacheNamespace& in, uint64_t id);
-  void ForgetPromptsOf(CacheNamespace& in, absl::Span<const TokenId> ids);
   bool VectorsToSave(bool all) const;
   void SaveVectors(bool all);
 
@@ -284,6 +277,8 @@ class EngineImpl final : public Engine {
 
   // engine_marks.cc: what operators ask of entries, and their uses.
   absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
+  void UnpinLoaded(const CacheNamespace& in, absl::Span<const TokenId> ids);
+  void SaveUsage(std::function<void(const absl::Status&)> done = nullptr);
   void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);
   void DropExpired();
 
@@ -306,14 +301,16 @@ class EngineImpl final : public Engine {
   std::optional<NotNow> WhyNotNow(CacheNamespace& in, const SegmentRecord& record, bool idle);
   void QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids,
                      absl::Span<const BlockId> blocks, bool idle);
+  void TakeMarks(const CacheNamespace& in, absl::Span<const TokenId> ids,
+                 SegmentRecord& record) const;
   void QueueSegment(CacheNamespace& in, SegmentRecord&& record, absl::Span<const BlockId> blocks);
-  bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes);
+  bool MakeRoomToWrite(CacheNamespace& in, int64_t bytes,
+                       absl::Span<const PrefixIndex::NodeId> kept);
   void EndWrite(const SegmentRecord& record);
   void DeleteEvicted(std::vector<SegmentKey> keys, int64_t bytes);
   void CopyOneSegment();
   PayloadCodec CodecNow() const;
   void FlushWrites();
-  void SaveUsage();
   void WritesDone(const std::vector<SegmentRecord>& records, const absl::Status& status);
   void AddToDisk(const SegmentRecord& record);
   void EvictFromStore(int64_t more = 0);
@@ -379,9 +376,10 @@ class EngineImpl final : public Engine {
   absl::Duration retry_store_at_, retry_vectors_at_;
   std::deque<PendingEmbedding> embeddings_;
   bool embedding_now_ = false;
-  absl::Duration embed_beside_from_;                         // while others decode: not before
-  int64_t adding_vectors_ = 0;                               // on their way into the index
-  int64_t vector_changes_ = 0;                               // since the index was saved
+  int64_t purges_ = 0;                // of entries
+  absl::Duration embed_beside_from_;  // while others decode: not before
+  int64_t moving_vectors_ = 0;        // on their way into the index or out of it
+  int64_t vector_changes_ = 0;        // since the index was saved
   bool saving_vectors_ = false, vectors_not_saved_ = false;  // not: the last attempt failed
 
   // Declared last: they are joined before what they use goes away.

@@ -48,13 +48,18 @@ void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids
                                absl::Span<const BlockId> blocks, bool idle) {
   std::optional<NotNow> not_now;  // of one segment and all behind it, as the next
   bool over_quota = false;
+  std::vector<PrefixIndex::NodeId> kept;
+  if (const auto found = in.disk.index().FindWhole(ids); !found.hits.empty()) {
+    kept.push_back(found.hits.back().node);
+  }
   for (SegmentRecord& record : in.disk.Missing(ids)) {
     if (!not_now && !over_quota) not_now = WhyNotNow(in, record, idle);
     if (!not_now) {
-      over_quota = over_quota || !MakeRoomToWrite(in, PayloadBytes(record.ids.size()));
+      over_quota = over_quota || !MakeRoomToWrite(in, PayloadBytes(record.ids.size()), kept);
       if (over_quota) {
         parts_.metrics->SegmentOverQuota(in.spec->name);
       } else {
+        TakeMarks(in, ids, record);
         QueueSegment(in, std::move(record), blocks);
       }
     } else if (not_now->skip) {
@@ -68,15 +73,31 @@ void EngineImpl::QueueSegments(CacheNamespace& in, absl::Span<const TokenId> ids
   parts_.metrics->SegmentSkipped(WriteSkip::kQueueFull, 0);
 }
 
+// What was asked of an entry in memory holds for its segments from the first. A pin belongs to
+// one segment: to the first that has all of the pinned entry.
+void EngineImpl::TakeMarks(const CacheNamespace& in, absl::Span<const TokenId> ids,
+                           SegmentRecord& record) const {
+  const absl::Span<const TokenId> path =
+      ids.first(static_cast<size_t>(record.start_position) + record.ids.size());
+  const SegmentMarks marks = blocks_.MarksOf(in.id, path, record.start_position);
+  const auto pinned = static_cast<size_t>(marks.pinned_tokens);
+  record.pinned = pinned > 0 && in.disk.MatchedTokens(path.first(pinned)) < marks.pinned_tokens;
+  if (marks.expires != absl::InfiniteFuture()) {
+    record.expires_unix_ms = absl::ToUnixMillis(marks.expires);
+  }
+}
+
 // Within the namespace's quota; its own entries give way in the order of its DiskCache. What
-// that leaves is deleted before anything queued from now on is written.
-bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes) {
+// that leaves is deleted before anything queued from now on is written. The segments `kept`,
+// which what is written hangs from, stay.
+bool EngineImpl::MakeRoomToWrite(CacheNamespace& in, int64_t bytes,
+                                 absl::Span<const PrefixIndex::NodeId> kept) {
   const int64_t quota = in.spec->quota.disk_bytes;
   if (quota == 0) return true;
   const int64_t room = quota - in.pending_bytes - bytes;
   if (room < 0) return false;
   const int64_t before = in.disk.payload_bytes();
-  std::vector<SegmentKey> keys = in.disk.EvictPast(room);
+  std::vector<SegmentKey> keys = in.disk.EvictPast(room, kept);
   DeleteEvicted(std::move(keys), before - in.disk.payload_bytes());
   return in.disk.payload_bytes() <= room;
 }
@@ -131,21 +152,6 @@ void EngineImpl::EndWrite(const SegmentRecord& record) {
   pending_bytes_ -= record.payload_bytes;
   in.pending_bytes -= record.payload_bytes;
   in.disk.EndWrite(record.key);
-}
-
-// Lets the next start evict in the order that holds now.
-void EngineImpl::SaveUsage() {
-  if (!StoreOn()) return;
-  std::vector<SegmentRecord> used;
-  ForEachNamespace([&](CacheNamespace& in) {
-    for (SegmentRecord& record : in.disk.TakeUsed()) used.push_back(std::move(record));
-  });
-  if (used.empty()) return;
-  writer_->Post([this, used = std::move(used)] {
-    absl::Status status = parts_.store->UpdateUsage(used);
-    if (status.ok()) return;
-    Post([this, status = std::move(status)] { StoreFailed(StoreFailure::kWrite, status); });
-  });
 }
 
 void EngineImpl::FlushWrites() {
@@ -352,7 +358,7 @@ void EngineImpl::Adopt(StoreListing&& listing, int64_t own_bytes) {
   ForgetOldPrompts();
   if (!listing.status.ok()) return;
   // The limits may have become smaller.
-  ForEachNamespace([this](CacheNamespace& in) { MakeRoomToWrite(in, 0); });
+  ForEachNamespace([this](CacheNamespace& in) { MakeRoomToWrite(in, 0, {}); });
   EvictFromStore();
 }
 

@@ -183,8 +183,7 @@ void EngineImpl::StartLoad(const SequencePtr& sequence, const ReusePlan& plan,
 
 // On the reader thread: segments in order, up to the first that fails or until the
 // sequence has ended.
-EngineImpl::LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> records,
-                                                LoadAccount& account) {
+LoadResult EngineImpl::ReadSegments(std::vector<SegmentRecord> records, LoadAccount& account) {
   LoadResult load;
   load.records = std::move(records);
   const absl::Duration start = Now();
@@ -229,6 +228,10 @@ bool EngineImpl::PlaceSegment(NamespaceId in, absl::Span<const TokenId> prefix,
     std::vector<TokenId> ids(prefix.begin(), prefix.end());
     ids.insert(ids.end(), record.ids.begin(), record.ids.end());
     blocks_.Commit(in, ids, absl::MakeSpan(blocks), /*whole_blocks_only=*/false);
+    SegmentMarks marks;
+    if (record.pinned) marks.pinned_tokens = static_cast<int32_t>(ids.size());
+    if (record.expires_unix_ms > 0) marks.expires = absl::FromUnixMillis(record.expires_unix_ms);
+    blocks_.TakeMarks(in, ids, marks, static_cast<int32_t>(count));
   }
   for (const BlockId block : blocks) blocks_.Release(block);
   return placed;

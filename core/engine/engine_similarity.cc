@@ -157,16 +157,17 @@ void EngineImpl::RunQueuedEmbeddings() {
   }
   if (batch.empty()) return;
   embedding_now_ = true;
-  embedder_->Post([this, batch = std::move(batch)] {
+  embedder_->Post([this, batch = std::move(batch), purges = purges_] {
     const absl::Duration start = Now();
     std::vector<std::string> texts;
     for (const PendingEmbedding& pending : batch) texts.push_back(pending.text);
     auto vectors = RunEmbedBatch(texts);
-    Post([this, batch, vectors = std::move(vectors), took = Now() - start] {
+    Post([this, batch, purges, vectors = std::move(vectors), took = Now() - start] {
       embedding_now_ = false;
       embed_beside_from_ = Now() + took * kRestAfterEmbedding;
       for (size_t i = 0; i < batch.size(); ++i) {
-        if (!vectors[i].empty()) AddPrompt(*batch[i].in, batch[i].ids, vectors[i]);
+        const bool purged = purges != purges_ && !Holds(*batch[i].in, batch[i].ids);
+        if (!vectors[i].empty() && !purged) AddPrompt(*batch[i].in, batch[i].ids, vectors[i]);
       }
     });
   });
@@ -212,11 +213,11 @@ void EngineImpl::AddPrompt(CacheNamespace& in, const std::vector<TokenId>& ids,
 
 // On the embedding thread, in turn with searches, which it may have to wait for.
 void EngineImpl::AddVector(CacheNamespace& in, uint64_t id, const std::vector<float>& embedding) {
-  ++adding_vectors_;
+  ++moving_vectors_;
   embedder_->Post([this, id, embedding, in = &in] {
     const bool added = in->vectors->Add(id, embedding).ok();
     Post([this, added] {
-      --adding_vectors_;
+      --moving_vectors_;
       if (added) ++vector_changes_;
     });
   });
@@ -259,12 +260,42 @@ void EngineImpl::ForgetOldPrompts() {
     const uint64_t id = *in.prompts.RemoveOldest();
     --prompts;
     tokens -= before - in.prompts.total_tokens();
-    // Left behind, it is found and not known.
-    if (in.vectors != nullptr) {
-      embedder_->Post([id, in = &in] { in->vectors->Remove(id).IgnoreError(); });
-    }
-    DeletePromptFromStore(in, id);
+    DropForgotten(in, id);
   }
+}
+
+// The vector and the record of a prompt that is not known any more.
+void EngineImpl::DropForgotten(CacheNamespace& in, uint64_t id) {
+  if (in.vectors != nullptr) {
+    ++vector_changes_;
+    ++moving_vectors_;
+    embedder_->Post([this, id, in = &in] {
+      in->vectors->Remove(id).IgnoreError();  // left behind, it is found and not known
+      Post([this] { --moving_vectors_; });
+    });
+  }
+  DeletePromptFromStore(in, id);
+}
+
+// Whether a tier has all of it, be it as the beginning of something longer.
+bool EngineImpl::Holds(const CacheNamespace& in, absl::Span<const TokenId> ids) const {
+  const auto all = static_cast<int32_t>(ids.size());
+  return blocks_.MatchedTokens(in.id, ids) == all ||
+         (StoreOn() && in.disk.MatchedTokens(ids) == all);
+}
+
+// The prompts of an entry that was purged, which are what it begins with, and those of them that
+// are still to be embedded.
+void EngineImpl::ForgetPurgedPrompts(CacheNamespace& in, absl::Span<const TokenId> ids) {
+  ++purges_;
+  for (const uint64_t id : in.prompts.BeginningsOf(ids)) {
+    if (Holds(in, *in.prompts.Find(id))) continue;
+    in.prompts.Remove(id);
+    DropForgotten(in, id);
+  }
+  std::erase_if(embeddings_, [&](const PendingEmbedding& pending) {
+    return pending.in == &in && !Holds(in, pending.ids);
+  });
 }
 
 void EngineImpl::DeletePromptFromStore(const CacheNamespace& in, uint64_t id) {

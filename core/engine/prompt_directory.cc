@@ -45,6 +45,24 @@ std::optional<uint64_t> PromptDirectory::IdOf(absl::Span<const TokenId> ids) con
   return found->second;
 }
 
+// A beginning stands before what goes on from it, and before it stand only its own: each step
+// leaves less to share.
+std::vector<uint64_t> PromptDirectory::BeginningsOf(absl::Span<const TokenId> ids) const {
+  std::vector<uint64_t> found;
+  auto at = by_ids_.upper_bound(ids);
+  while (at != by_ids_.begin()) {
+    --at;
+    const auto common = static_cast<size_t>(CommonPrefixTokens(at->first, ids));
+    if (common == at->first.size()) {
+      found.push_back(at->second);
+    } else {
+      ids = ids.first(common);
+      at = by_ids_.upper_bound(ids);
+    }
+  }
+  return found;
+}
+
 const std::vector<TokenId>* PromptDirectory::Find(uint64_t id) const {
   const auto found = prompts_.find(id);
   return found == prompts_.end() ? nullptr : &found->second;

@@ -3,12 +3,13 @@
 // Threading  not thread-safe; the engine thread owns it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/btree_map.h"
 #include "absl/types/span.h"
 #include "core/base/ids.h"
 #include "core/engine/request.h"
@@ -32,6 +33,9 @@ class PromptDirectory {
   // The id of the prompt that is exactly `ids`.
   std::optional<uint64_t> IdOf(absl::Span<const TokenId> ids) const;
 
+  // The prompts that `ids` begin with, `ids` itself included.
+  std::vector<uint64_t> BeginningsOf(absl::Span<const TokenId> ids) const;
+
   // The ids of prompt `id`; null when it is unknown.
   const std::vector<TokenId>* Find(uint64_t id) const;
 
@@ -49,8 +53,13 @@ class PromptDirectory {
 
  private:
   std::map<uint64_t, std::vector<TokenId>> prompts_;
-  absl::flat_hash_map<absl::Span<const TokenId>, uint64_t> by_ids_;  // views of prompts_
-  uint64_t next_id_ = 1;                                             // an id is never given twice
+  struct Before {  // in the order of their ids
+    bool operator()(absl::Span<const TokenId> a, absl::Span<const TokenId> b) const {
+      return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+    }
+  };
+  absl::btree_map<absl::Span<const TokenId>, uint64_t, Before> by_ids_;  // views of prompts_
+  uint64_t next_id_ = 1;  // an id is never given twice
   int64_t total_tokens_ = 0;
 };
 

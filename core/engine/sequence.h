@@ -17,6 +17,7 @@
 #include "core/engine/request.h"
 #include "core/engine/reuse_planner.h"
 #include "core/engine/split_load.h"
+#include "core/store/kv_store.h"
 #include "core/text/incremental_text.h"
 
 namespace reprise {
@@ -56,6 +57,17 @@ class LoadAccount {
   static constexpr int64_t kNotBegun = std::numeric_limits<int64_t>::min();
   std::atomic<int64_t> bytes_{0};
   std::atomic<int64_t> began_{kNotBegun};
+};
+
+// What a load job brought back: segments in order up to the first failure.
+struct LoadResult {
+  std::vector<SegmentRecord> records;
+  std::vector<std::vector<uint8_t>> payloads;
+  absl::Status status;
+  absl::Duration elapsed;
+  int64_t bytes = 0;
+  PayloadCodec codec = PayloadCodec::kRaw;  // the one that loses most
+  bool given_up = false;                    // it stalled: its request went on without it
 };
 
 // Of a sequence that asks for drafts.

@@ -2,21 +2,20 @@
 
 namespace reprise {
 
-std::optional<PrefixIndex::NodeId> EntryMarks::LastPinned(
-    const std::vector<PrefixIndex::Hit>& hits) const {
-  for (auto hit = hits.rbegin(); hit != hits.rend(); ++hit) {
-    if (IsPinned(hit->node)) return hit->node;
-  }
-  return std::nullopt;
+bool EntryMarks::IsPathPinned(NodeId node) const {
+  if (pinned_.empty()) return false;
+  while (node != PrefixIndex::kRoot && !IsPinned(node)) node = index_->parent(node);
+  return node != PrefixIndex::kRoot;
 }
 
-int EntryMarks::SetExpiry(NodeId node, absl::Time at) {
+int EntryMarks::SetExpiry(NodeId node, absl::Time at, int most) {
   int count = 0;
   do {
     SetExpiryOfOne(node, at);
     ++count;
     node = index_->parent(node);
-  } while (node != PrefixIndex::kRoot && index_->num_children(node) == 1 && !IsPinned(node));
+  } while (count < most && node != PrefixIndex::kRoot && index_->num_children(node) == 1 &&
+           !IsPinned(node));
   return count;
 }
 

@@ -8,7 +8,7 @@
 // Threading  not thread-safe; who owns the index owns its marks.
 #pragma once
 
-#include <optional>
+#include <limits>
 #include <set>
 #include <utility>
 #include <vector>
@@ -32,13 +32,14 @@ class EntryMarks {
   bool Unpin(NodeId node);
   bool IsPinned(NodeId node) const { return pinned_.contains(node); }
   size_t num_pinned() const { return pinned_.size(); }
+  bool empty() const { return pinned_.empty() && expiries_.empty(); }
 
-  // The last pinned one of `hits`, if any.
-  std::optional<NodeId> LastPinned(const std::vector<PrefixIndex::Hit>& hits) const;
+  // Whether `node` or one that leads to it is.
+  bool IsPathPinned(NodeId node) const;
 
-  // When `node`, and what comes before it and nothing else hangs from, expires;
-  // absl::InfiniteFuture() takes their expiries back. How many nodes that are.
-  int SetExpiry(NodeId node, absl::Time at);
+  // When `node`, and what comes before it and nothing else hangs from, at most `most` nodes,
+  // expires; absl::InfiniteFuture() takes their expiries back. How many nodes that are.
+  int SetExpiry(NodeId node, absl::Time at, int most = std::numeric_limits<int>::max());
   void SetExpiryOfOne(NodeId node, absl::Time at);
   absl::Time ExpiryOf(NodeId node) const;
 

@@ -216,6 +216,16 @@ PrefixIndex::Match PrefixIndex::Find(Ids ids) const {
   return match;
 }
 
+PrefixIndex::Match PrefixIndex::FindWhole(Ids ids) const {
+  Match match = Find(ids);
+  if (match.hits.empty()) return match;
+  const Hit last = match.hits.back();
+  if (static_cast<size_t>(last.tokens) == this->ids(last.node).size()) return match;
+  match.tokens -= last.tokens;
+  match.hits.pop_back();
+  return match;
+}
+
 std::optional<PrefixIndex::NodeId> PrefixIndex::FindChild(NodeId parent, Ids ids) const {
   const Slot found = state_->ExactChild(State::SlotOf(parent), ids);
   if (found == kNoSlot) return std::nullopt;

@@ -50,6 +50,9 @@ class PrefixIndex {
   // The longest prefix of `ids` in the tree; does not change recency.
   Match Find(absl::Span<const TokenId> ids) const;
 
+  // As Find, without a last node of which `ids` have only a part: it is of what goes on otherwise.
+  Match FindWhole(absl::Span<const TokenId> ids) const;
+
   // The child of `parent` (kRoot or a full node) holding exactly `ids`, if any.
   std::optional<NodeId> FindChild(NodeId parent, absl::Span<const TokenId> ids) const;
 

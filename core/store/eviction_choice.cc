@@ -15,8 +15,8 @@ EvictionChoice ChooseEvictions(std::vector<EvictionCandidate> candidates, int64_
   }
   std::sort(candidates.begin(), candidates.end(),
             [](const EvictionCandidate& a, const EvictionCandidate& b) {
-              return std::tie(a.last_used_unix_ms, b.start_position, a.key) <
-                     std::tie(b.last_used_unix_ms, a.start_position, b.key);
+              return std::tie(a.turn, a.last_used_unix_ms, b.start_position, a.key) <
+                     std::tie(b.turn, b.last_used_unix_ms, a.start_position, b.key);
             });
   EvictionChoice choice;
   for (const EvictionCandidate& candidate : candidates) {

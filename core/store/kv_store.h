@@ -134,8 +134,8 @@ class KvStore {
   // stay. With its last segment an identity loses its prompts.
   virtual absl::StatusOr<Evicted> EvictOthers(absl::Span<const Digest> kept, int64_t max_bytes) = 0;
 
-  // Stores the hit counts and last-use times of `records`, of which only these and the
-  // keys count (not synced: losing them is harmless).
+  // Stores the hit counts, last-use times and marks of `records`, of which only these and the
+  // keys count. Changed marks survive a crash then; losing the others is harmless.
   virtual absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) = 0;
 
   // Calls `visit` with every readable record of `identity`, parents before children.

@@ -132,10 +132,13 @@ absl::StatusOr<SegmentRecord> RocksDbStore::ReadRecord(const SegmentKey& key) {
 absl::Status RocksDbStore::UpdateUsage(absl::Span<const SegmentRecord> records) {
   absl::MutexLock lock(&changes_);
   rocksdb::WriteBatch batch;
+  bool marked = false;
   for (const SegmentRecord& used : records) {
     absl::StatusOr<SegmentRecord> record = ReadRecord(used.key);
     if (absl::IsUnavailable(record.status())) return record.status();
     if (!record.ok()) continue;  // gone, or found out when it is listed
+    marked =
+        marked || record->pinned != used.pinned || record->expires_unix_ms != used.expires_unix_ms;
     record->last_used_unix_ms = used.last_used_unix_ms;
     record->hit_count = used.hit_count;
     record->pinned = used.pinned;
@@ -145,7 +148,8 @@ absl::Status RocksDbStore::UpdateUsage(absl::Span<const SegmentRecord> records) 
     absl::MutexLock ledger_lock(&mutex_);
     ledger_.SetLastUsed(used.key, used.last_used_unix_ms);
   }
-  return FromRocksDb(db_->Write(rocksdb::WriteOptions(), &batch), "update usage");
+  const rocksdb::WriteOptions options = marked ? Synced() : rocksdb::WriteOptions();
+  return FromRocksDb(db_->Write(options, &batch), "update usage");
 }
 
 absl::Status RocksDbStore::Scan(

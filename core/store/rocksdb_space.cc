@@ -127,15 +127,53 @@ absl::Status RocksDbStore::MakeRoom(int64_t incoming) {
                                                    " bytes, the limit is ", limit, " bytes"));
 }
 
+// The segments that have another turn than the usual one: what has expired and leads to nothing
+// else, and what is pinned with all that leads to it.
+absl::StatusOr<RocksDbStore::Turns> RocksDbStore::FindTurns() {
+  const int64_t now = absl::ToUnixMillis(absl::Now());
+  absl::flat_hash_map<SegmentKey, SegmentKey, SegmentKeyHash> expired;  // with their parents
+  std::vector<SegmentRecord> pinned;
+  RETURN_IF_ERROR(Scan(kRecords, "", [&](absl::string_view, ByteView value) {
+    const auto record = DecodeRecordFacts(value);
+    if (!record.ok()) return;
+    if (record->pinned) pinned.push_back(*record);
+    const int64_t at = record->expires_unix_ms;
+    if (!record->pinned && at > 0 && at <= now) {
+      expired.emplace(record->key, record->parent);
+      return;
+    }
+    // Parents are scanned before their children.
+    auto parent = expired.find(record->parent);
+    while (parent != expired.end()) {
+      const SegmentKey above = parent->second;
+      expired.erase(parent);
+      parent = expired.find(above);
+    }
+  }));
+  Turns turns;
+  for (const auto& [key, parent] : expired) turns[key] = EvictionTurn::kExpired;
+  for (SegmentRecord& record : pinned) {
+    while (turns.try_emplace(record.key, EvictionTurn::kPinned).second) {
+      auto parent = ReadRecord(record.parent);
+      if (absl::IsUnavailable(parent.status())) return parent.status();
+      if (!parent.ok()) break;  // it is the first, or lost
+      record = *std::move(parent);
+    }
+  }
+  return turns;
+}
+
 // The limit may have become smaller, or a crash left more than there should be.
 absl::Status RocksDbStore::KeepLimitOnOpen() {
   const int64_t limit = options_.max_disk_bytes;
   DiskUse use = MeasureDisk();
+  if (limit == 0 || use.total_bytes <= limit) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Turns turns, FindTurns());
   double share = 1.0;
   for (int round = 0; round < kMaxRounds; ++round, share *= 0.7) {
-    if (limit == 0 || use.total_bytes <= limit) return absl::OkStatus();
+    if (use.total_bytes <= limit) return absl::OkStatus();
     const auto most = static_cast<int64_t>(share * static_cast<double>(PayloadLimit()));
-    RETURN_IF_ERROR(EvictLocked({}, most).status());
+    RETURN_IF_ERROR(EvictLocked({}, most, turns).status());
     RETURN_IF_ERROR(CompactSegments());
     use = MeasureDisk();
   }

@@ -232,15 +232,19 @@ absl::StatusOr<Evicted> RocksDbStore::EvictOthers(absl::Span<const Digest> kept,
                                                   int64_t max_bytes) {
   absl::MutexLock lock(&changes_);
   RETURN_IF_ERROR(SettleOnce());
-  return EvictLocked(kept, max_bytes);
+  return EvictLocked(kept, max_bytes, {});
 }
 
-absl::StatusOr<Evicted> RocksDbStore::EvictLocked(absl::Span<const Digest> kept,
-                                                  int64_t max_bytes) {
+absl::StatusOr<Evicted> RocksDbStore::EvictLocked(absl::Span<const Digest> kept, int64_t max_bytes,
+                                                  const Turns& turns) {
   std::vector<EvictionCandidate> candidates;
   {
     absl::MutexLock lock(&mutex_);
     candidates = ledger_.Candidates(kept);
+  }
+  for (EvictionCandidate& candidate : candidates) {
+    const auto turn = turns.find(candidate.key);
+    if (turn != turns.end()) candidate.turn = turn->second;
   }
   const EvictionChoice choice = ChooseEvictions(std::move(candidates), max_bytes);
   if (choice.keys.empty()) return Evicted();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "core/store/disk_use.h"
@@ -52,8 +53,9 @@ class RocksDbStore final : public KvStore {
   absl::Status FlushSegments() ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   absl::Status DeleteLocked(absl::Span<const SegmentKey> keys)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
-  absl::StatusOr<Evicted> EvictLocked(absl::Span<const Digest> kept, int64_t max_bytes)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
+  using Turns = absl::flat_hash_map<SegmentKey, EvictionTurn, SegmentKeyHash>;
+  absl::StatusOr<Evicted> EvictLocked(absl::Span<const Digest> kept, int64_t max_bytes,
+                                      const Turns& turns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   uint64_t NextCohort() const;
   absl::Status ReadValue(const SegmentRecord& record,
                          absl::FunctionRef<absl::Status(ByteView value)> decode);
@@ -62,6 +64,7 @@ class RocksDbStore final : public KvStore {
 
   // rocksdb_space.cc: the disk limit.
   absl::Status KeepLimitOnOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
+  absl::StatusOr<Turns> FindTurns();
   absl::Status MakeRoom(int64_t incoming) ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   absl::Status CompactSegments() ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);
   absl::StatusOr<bool> RewriteEmptiest(int64_t max_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(changes_);

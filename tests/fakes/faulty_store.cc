@@ -34,6 +34,7 @@ class FaultyStore final : public KvStore {
     return store_->EvictOthers(kept, max_bytes);
   }
   absl::Status UpdateUsage(absl::Span<const SegmentRecord> records) override {
+    RETURN_IF_ERROR(faults_->Take(StoreOperation::kUpdateUsage));
     return store_->UpdateUsage(records);
   }
   absl::Status ForEachSegment(const Digest& identity,

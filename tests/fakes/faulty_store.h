@@ -19,6 +19,7 @@ enum class StoreOperation {
   kWriteSegments,
   kReadSegment,
   kDeleteSegments,
+  kUpdateUsage,
   kListSegments,
   kWritePrompt,
   kListPrompts,

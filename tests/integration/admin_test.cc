@@ -187,6 +187,22 @@ TEST_F(AdminTest, FiltersSelectByTenantTextSizeAndPin) {
   EXPECT_EQ(count([](auto& r) { r.set_min_token_count(101); }), 0u);
 }
 
+TEST_F(AdminTest, WhatGoesOnFromAPinnedEntryIsListedAsPinned) {
+  Warm({1});
+  wire::PinCacheEntryRequest pin;
+  *pin.mutable_entry() = EntryOf(1);
+  pin.set_pinned(true);
+  ASSERT_TRUE(client_.PinCacheEntry(pin).ok());
+  // The pin moves along only where a block or a segment is not full.
+  ASSERT_TRUE(client_.Generate(TextSpec(Text(1) + std::string(40, 'x'), 0)).ok());
+  server_.Settle();
+  wire::ListCacheEntriesRequest list;
+  list.set_pinned(true);
+  const auto entries = List(list);
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0].token_count(), 140);
+}
+
 TEST_F(AdminTest, BadRequestsAreRefusedByField) {
   Warm({1});
   const auto code = [](const auto& reply) { return reply.status().code(); };
@@ -285,6 +301,8 @@ TEST_F(AdminTest, PurgeForgetsThePromptsThatAnEntryAnswers) {
   purge.set_text_prefix(Text(1));
   ASSERT_TRUE(client_.PurgeCacheEntries(purge).ok());
   EXPECT_EQ(client_.GetCacheStats()->similarity().prompt_count(), 1);
+  server_.Settle();
+  EXPECT_EQ(client_.GetCacheStats()->similarity().vector_count(), 1);
 }
 
 TEST_F(AdminTest, PurgeFailsNoRequestThatRunsOnWhatGoes) {
@@ -329,11 +347,20 @@ TEST_F(AdminTest, ADamagedArchiveIsRefusedAndNothingOfTheDamagedEntryKept) {
   Warm({1, 2});
   std::string digest;
   const std::string archive = Export(digest);
+  const size_t header = 48, end = 41, entry = (archive.size() - header - end) / 2;
+  const auto listed = [this] {
+    wire::ListCacheEntriesRequest list;
+    list.set_tenant("bob");
+    return List(list);
+  };
   for (size_t at = 0; at < archive.size(); at += archive.size() / 40 + 1) {
     std::string damaged = archive;
     damaged[at] = static_cast<char>(damaged[at] ^ 4);
     EXPECT_FALSE(Import(damaged, "bob", 4096).ok()) << at;
     EXPECT_FALSE(Import(archive.substr(0, at), "bob", 4096).ok()) << "cut off at " << at;
+    const std::vector<wire::CacheEntry> kept = listed();
+    EXPECT_EQ(kept.size(), at < header ? 0 : (at - header) / entry) << "whole before " << at;
+    for (const wire::CacheEntry& each : kept) EXPECT_EQ(each.disk_token_count(), 100);
   }
   EXPECT_TRUE(absl::IsDataLoss(Import(archive + "x", "bob", 4096).status()));
   EXPECT_TRUE(absl::IsDataLoss(Import(archive, "bob", 4096, std::string(64, 'a')).status()));

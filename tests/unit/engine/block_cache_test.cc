@@ -281,6 +281,26 @@ TEST_F(BlockCacheTest, PurgeTakesWhatNothingElseReachesOrUses) {
   EXPECT_EQ(cache_.num_held(kIn), 2);
 }
 
+TEST_F(BlockCacheTest, MarksAndPurgesReachNoEntryThatOnlyBeginsAlike) {
+  const Ids other = Joined(Range(0, 20), Range(900, 12));
+  Cache(cache_, other);
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(0, 32), true).value(), 0);
+  EXPECT_EQ(cache_.SetExpiry(kIn, Range(0, 32), absl::FromUnixSeconds(1)), 0);
+  cache_.DropExpired(absl::FromUnixSeconds(2));
+  EXPECT_EQ(cache_.Purge(kIn, Range(0, 32)), 0);
+  EXPECT_EQ(cache_.MatchedTokens(kIn, other), 32);
+}
+
+TEST_F(BlockCacheTest, UnpinningOrPurgingALongerEntryLeavesThePinOfItsBeginning) {
+  Cache(cache_, Range(0, 32));
+  ASSERT_TRUE(cache_.SetPinned(kIn, Range(0, 32), true).ok());
+  Cache(cache_, Range(0, 48));
+  EXPECT_EQ(cache_.SetPinned(kIn, Range(0, 48), false).value(), 0);
+  EXPECT_EQ(cache_.Purge(kIn, Range(0, 48)), 16);
+  EXPECT_EQ(cache_.num_pinned(), 2);
+  EXPECT_EQ(cache_.Purge(kIn, Range(0, 32)), 32);
+}
+
 TEST_F(BlockCacheTest, WhatManyGoOnFromOutlastsNewerOnes) {
   EvictionOptions lru;
   lru.policy = EvictionPolicy::kLru;

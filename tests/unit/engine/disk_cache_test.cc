@@ -165,6 +165,27 @@ TEST_F(DiskCacheTest, HandsOutEachUsedRecordOnceAndNoneThatIsForgotten) {
   EXPECT_THAT(cache_.TakeUsed(), IsEmpty());
 }
 
+TEST_F(DiskCacheTest, MarksAndPurgesReachNoEntryThatOnlyBeginsAlike) {
+  const Ids other = Joined(Range(0, 70), Range(900, 30));
+  Store(other);
+  EXPECT_EQ(cache_.SetPinned(Range(0, 100), true), 0) << "the store has 70 tokens of it";
+  EXPECT_EQ(cache_.SetExpiry(Range(0, 100), absl::FromUnixSeconds(1)), 0);
+  EXPECT_THAT(cache_.DropExpired(absl::FromUnixSeconds(2)), IsEmpty());
+  EXPECT_THAT(cache_.Purge(Range(0, 100)), IsEmpty());
+  EXPECT_EQ(Depth(other), 100);
+  EXPECT_EQ(cache_.EvictPast(0).size(), 2u) << "nothing is pinned";
+}
+
+TEST_F(DiskCacheTest, UnpinningOrPurgingALongerEntryLeavesThePinOfItsBeginning) {
+  Store(Range(0, 64));
+  EXPECT_EQ(cache_.SetPinned(Range(0, 64), true), 64);
+  Store(Range(0, 100));
+  EXPECT_EQ(cache_.SetPinned(Range(0, 100), false), 0);
+  EXPECT_EQ(cache_.Purge(Range(0, 100)).size(), 1u) << "its tail";
+  EXPECT_THAT(cache_.EvictPast(0), IsEmpty());
+  EXPECT_EQ(cache_.Purge(Range(0, 64)).size(), 1u) << "its own pin keeps nothing from a purge";
+}
+
 TEST_F(DiskCacheTest, EvictsByLastUseInWhateverOrderRecordsWereAdded) {
   std::vector<SegmentKey> by_age(3);
   for (const int64_t used : {1, 0, 2}) {

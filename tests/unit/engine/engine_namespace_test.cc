@@ -289,6 +289,46 @@ TEST(EngineNamespaceTest, WhatIsLargerThanTheQuotaIsNotWrittenAndEachSegmentCoun
   EXPECT_EQ(harness.Metric("reprise_namespace_refused_segments_total", "alice"), 2);
 }
 
+TEST(EngineNamespaceTest, AnImportTakesTheQuotaFromOtherEntriesAndAllOrNothing) {
+  const int64_t block = BlockBytes();
+  HarnessOptions options = Options({.disk_bytes = 8 * block});
+  options.engine.eviction.policy = EvictionPolicy::kLru;
+  EngineHarness harness(options);
+  const std::string text = Letters(1, 128);
+  for (const std::string& each : {text, Letters(2, 192)}) harness.Run(Of("bob", each, 0));
+  for (const std::string& each : {text.substr(0, 64), Letters(3, 64)}) {
+    harness.Run(Of("alice", each, 0));
+    harness.Settle();
+  }
+  const auto import = [&](const std::string& each) {
+    const auto entry = harness.engine().ReadEntry("bob", TextRequest(each, 0).prompt);
+    EXPECT_TRUE(entry.ok()) << entry.status();
+    return harness.engine().WriteEntries({"alice", {*entry}, 0});
+  };
+  EXPECT_TRUE(absl::IsResourceExhausted(import(Letters(2, 192)).status())) << "12 of 8 blocks";
+  EXPECT_EQ(StatsOf(harness, "alice").disk_segments, 2) << "nothing gave way for it";
+  const auto imported = import(text);
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  EXPECT_EQ(imported->tokens, 64) << "behind its stored beginning, which is used least recently";
+  EXPECT_EQ(imported->bytes, 4 * block);
+  EXPECT_EQ(harness.engine().DescribeEntry("alice", TextRequest(text, 0).prompt)->disk_tokens, 128);
+}
+
+TEST(EngineNamespaceTest, OfAnEntryThatGrewTheStoredPartCanBeRead) {
+  EngineHarness harness(Options());
+  const std::string text = Letters(1, 200);
+  harness.Run(Of("bob", text.substr(0, 100), 0));
+  harness.Settle();
+  harness.faults().Fail(StoreOperation::kWriteSegments, 1);
+  harness.Run(Of("bob", text, 0));
+  harness.Settle();
+  const std::vector<TokenId> ids = TextRequest(text, 0).prompt;
+  const auto entry = harness.engine().ReadEntry("bob", ids);
+  ASSERT_TRUE(entry.ok()) << entry.status();
+  EXPECT_EQ(entry->ids, std::vector<TokenId>(ids.begin(), ids.begin() + 100));
+  EXPECT_EQ(entry->payloads.size(), 2u);
+}
+
 TEST(EngineNamespaceTest, OfAFullDiskTheNamespaceThatHoldsMostGivesWay) {
   HarnessOptions options = Options();
   options.engine.max_disk_bytes = 40 * BlockBytes();

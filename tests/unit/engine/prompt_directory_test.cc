@@ -22,6 +22,17 @@ TEST(PromptDirectoryTest, GivesEachPromptOneId) {
   EXPECT_EQ(prompts.size(), 2u);
 }
 
+TEST(PromptDirectoryTest, FindsAllThatSomethingBeginsWith) {
+  PromptDirectory prompts;
+  std::vector<uint64_t> expected;
+  for (const Ids& ids : {Ids{1}, Ids{1, 2, 3}, Ids{1, 2, 3, 4, 5}}) {
+    expected.insert(expected.begin(), *prompts.Add(ids));
+  }
+  for (const Ids& ids : {Ids{2}, Ids{1, 1}, Ids{1, 2, 4}, Ids{1, 2, 3, 4, 5, 6}}) prompts.Add(ids);
+  EXPECT_EQ(prompts.BeginningsOf(Ids{1, 2, 3, 4, 5}), expected);
+  EXPECT_TRUE(prompts.BeginningsOf(Ids{0, 9}).empty());
+}
+
 TEST(PromptDirectoryTest, NewIdsComeAfterRestoredOnes) {
   PromptDirectory prompts;
   prompts.Restore(7, {1, 2});

@@ -73,9 +73,8 @@ TEST_F(EntryMarksTest, ASuccessorInheritsPinAndExpiry) {
   EXPECT_FALSE(marks_.IsPinned(d_));
   EXPECT_TRUE(marks_.IsPinned(longer));
   EXPECT_EQ(marks_.ExpiryOf(longer), absl::FromUnixSeconds(10));
-  const std::vector<TokenId> ids = {1, 2, 9, 10};
-  EXPECT_EQ(marks_.LastPinned(index_.Find(ids).hits), longer);
-  EXPECT_EQ(marks_.LastPinned(index_.Find({1, 2}).hits), std::nullopt);
+  EXPECT_TRUE(marks_.IsPathPinned(longer));
+  EXPECT_FALSE(marks_.IsPathPinned(a_));
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ class FakeEngine final : public Engine {
   absl::StatusOr<ArchivedEntry> ReadEntry(const std::string&, absl::Span<const TokenId>) override {
     return ArchivedEntry();
   }
-  absl::StatusOr<int32_t> WriteEntry(const std::string&, ArchivedEntry) override { return 0; }
+  absl::StatusOr<Imported> WriteEntries(ImportBatch) override { return Imported(); }
   absl::StatusOr<Explanation> Explain(const ExplainRequest& request) override {
     if (!refusal.ok()) return refusal;
     if (request.is_cancelled()) return absl::CancelledError("cancelled");

@@ -100,6 +100,30 @@ TEST_F(RocksDbSpaceTest, ASmallerLimitIsKeptFromTheStartByRemovingTheLeastRecent
   EXPECT_FALSE(store_->ReadSegment(live_.front(), absl::MakeSpan(out)).ok());
 }
 
+TEST_F(RocksDbSpaceTest, ASmallerLimitTakesExpiredEntriesFirstAndPinnedOnesLast) {
+  Reopen();
+  Churn(96);
+  SegmentRecord pinned = live_.front(), expired = live_.back();
+  pinned.pinned = true;
+  expired.expires_unix_ms = 1;
+  ASSERT_TRUE(store_->UpdateUsage({pinned, expired}).ok());
+  SegmentWrite child = Large(++seed_);
+  child.record.parent = pinned.key;
+  child.record.pinned = true;
+  child.record.start_position = kSegmentTokens;
+  child.record.key = ComputeSegmentKey(child.record.kind, pinned.key, child.record.ids);
+  ASSERT_TRUE(store_->WriteSegments({child}).ok());
+  pinned.pinned = false;  // what leads to a pinned segment stays too
+  ASSERT_TRUE(store_->UpdateUsage({pinned}).ok());
+  Reopen(kLimit / 2);
+  EXPECT_LE(store_->Stats().disk_bytes, kLimit / 2);
+  std::vector<uint8_t> out(kSegmentBytes);
+  EXPECT_TRUE(store_->ReadSegment(pinned, absl::MakeSpan(out)).ok());
+  EXPECT_TRUE(store_->ReadSegment(child.record, absl::MakeSpan(out)).ok());
+  EXPECT_FALSE(store_->ReadSegment(expired, absl::MakeSpan(out)).ok());
+  EXPECT_TRUE(store_->ReadSegment(live_[live_.size() - 2], absl::MakeSpan(out)).ok());
+}
+
 // Who lists is told only of what a smaller limit leaves.
 TEST_F(RocksDbSpaceTest, AListingThatSettlesTheStoreNamesOnlyWhatStays) {
   Reopen();
