@@ -26,8 +26,6 @@ std::string Text(int number) {
 
 TestServerOptions Options() {
   TestServerOptions options;
-  options.cache_policy = CachePolicy::kReadOnly;  // what a warm-up does not follow
-  options.engine.write_selectively = true;
   Digest other;
   other.fill(9);
   options.namespaces = {{"tests", Digest{}, {}, {"tests"}}, {"bob", other, {}, {"bob"}}};
@@ -118,6 +116,19 @@ TEST_F(AdminTest, WarmMakesTheFirstRequestAHit) {
   const auto again = client_.WarmCache(twice);
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->computed_token_count(), 1) << "what is cached is not computed again";
+}
+
+TEST(WarmCacheTest, StoresWhateverTheServersPolicyForRequestsIs) {
+  TestServerOptions options;
+  options.cache_policy = CachePolicy::kReadOnly;
+  options.engine.write_selectively = true;
+  TestServer server(options);
+  wire::WarmCacheRequest request;
+  request.add_prompts()->set_text(Text(1));
+  wire::WarmCacheResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(server.admin().WarmCache(&context, request, &response).ok());
+  EXPECT_EQ(response.durable_token_count(), 100);
 }
 
 TEST_F(AdminTest, PagesOfAnySizeListEachEntryOnceAndThoseEvictedLastFirst) {
