@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/format.h"
+#include "client/load/statistics.h"
 #include "client/paper/paper_run.h"
 
 namespace reprise::client {
@@ -34,11 +35,9 @@ struct Summary {
   std::vector<double> client, first_token;
 };
 
-double Median(std::vector<double> values) {
-  if (values.empty()) return 0;
+std::string MedianText(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+  return absl::StrFormat("%.2f", load::Quantile(values, 0.5));
 }
 
 }  // namespace
@@ -81,9 +80,8 @@ std::string PaperText(const std::vector<PaperRow>& rows) {
     table.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key),
                      absl::StrCat(summary.requests), absl::StrCat(summary.hits),
                      absl::StrCat(summary.reused),
-                     absl::StrCat(summary.same, "/", summary.requests),
-                     absl::StrFormat("%.2f", Median(summary.client)),
-                     absl::StrFormat("%.2f", Median(summary.first_token))});
+                     absl::StrCat(summary.same, "/", summary.requests), MedianText(summary.client),
+                     MedianText(summary.first_token)});
   }
   return FormatTable(table);
 }

@@ -153,6 +153,13 @@ class PageTest(unittest.TestCase):
         self.assertTrue(faster[claim].startswith("holds"))
         self.assertTrue(changed[claim].startswith("does not hold"))
 
+    def test_decides_nothing_about_times_when_other_programs_had_the_cores(self):
+        busy = run_of(experiment(warm_ms=5.0))
+        busy["facts"]["foreign_cores"] = 1.0
+        verdicts = {claim: verdict for claim, _, verdict in claims.claims([measured.Measured(busy)])}
+        self.assertTrue(verdicts["consistent speedups when prefix overlap exists"].startswith("undecided"))
+        self.assertTrue(verdicts["when overlap is absent, behaviour matches the baseline"].startswith("holds for outputs"))
+
     def test_shows_each_row_of_the_papers_table_and_no_gap(self):
         text = page.text([run_of(experiment())], "paper")
         for words in ("cache hits | 6/6 | 6/6 | 6/6 | 6/6", "average speedup", "average output similarity | 0.594 | 0.500",

@@ -8,6 +8,7 @@ from figures import bootstrap, pair
 # What arXiv 2512.11851 reports (T4, DialoGPT-medium, greedy, up to 100 new tokens).
 PAPER = {"hits": 6, "prompts": 6, "tokens": 38, "speedup": 0.4646, "similarity": 0.594, "prompt_similarity": 0.819,
          "high": 4, "cold_s": 0.221, "reuse_s": 0.108, "alpha": (1.2, 1.5)}
+MAX_FOREIGN_CORES = 0.15  # of other programs, above which times say nothing
 HIGH = 0.8  # the paper's "high similarity"
 ARMS = ("P0", "P1", "P2")
 
