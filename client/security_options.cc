@@ -1,8 +1,11 @@
+#include <arpa/inet.h>
+
 #include <fstream>
 #include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "client/commands.h"
 
 namespace reprise::client {
@@ -24,11 +27,13 @@ CLI::Option* AddFile(CLI::App& app, const std::string& name, std::string& text,
       ->type_name("FILE");
 }
 
+// Literal addresses only: a name may begin like one.
 bool StaysOnThisMachine(const std::string& address) {
-  for (const char* local : {"127.", "localhost:", "[::1]:", "unix:"}) {
-    if (absl::StartsWith(address, local)) return true;
-  }
-  return false;
+  if (absl::StartsWith(address, "unix:")) return true;
+  const std::string host = address.substr(0, address.rfind(':'));
+  in_addr ip;
+  return host == "localhost" || host == "[::1]" ||
+         (inet_pton(AF_INET, host.c_str(), &ip) == 1 && ntohl(ip.s_addr) >> 24 == 127);
 }
 
 }  // namespace
@@ -37,8 +42,8 @@ absl::Status CheckTokenPath(const ClientOptions& client, const std::string& opti
   if (client.token.empty() || !client.ca_pem.empty()) return absl::OkStatus();
   for (const std::string& address : {client.address, client.admin_address}) {
     if (StaysOnThisMachine(address)) continue;
-    return absl::InvalidArgumentError(option + ": would send the token to " + address +
-                                      " without TLS: give --tls-ca as well");
+    return absl::InvalidArgumentError(absl::StrCat(option, ": would send the token to ", address,
+                                                   " without TLS: give --tls-ca as well"));
   }
   return absl::OkStatus();
 }

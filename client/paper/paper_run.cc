@@ -87,6 +87,7 @@ class Experiment {
     std::atomic<size_t> next{0};
     absl::Status failed;
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<size_t>(concurrency));
     for (int i = 0; i < concurrency; ++i) {
       threads.emplace_back([&] {
         for (size_t test; (test = next++) < set.tests.size();) {

@@ -1,135 +1,15 @@
 // The operators' API end to end: what it shows is what is there, and what it does holds.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <fstream>
 #include <future>
 #include <set>
 
-#include "absl/strings/str_cat.h"
-#include "client/client.h"
-#include "tests/integration/test_server.h"
+#include "tests/integration/admin_fixture.h"
 
 namespace reprise {
 namespace {
 
 namespace wire = admin::v1;
-using ::testing::HasSubstr;
-
-// A hundred letters that begin with `number`.
-std::string Text(int number) {
-  std::string text = absl::StrCat(number, " ");
-  while (text.size() < 100) text += static_cast<char>('a' + (text.size() * 7 + number) % 26);
-  return text;
-}
-
-TestServerOptions Options() {
-  TestServerOptions options;
-  Digest other;
-  other.fill(9);
-  options.namespaces = {{"tests", Digest{}, {}, {"tests"}}, {"bob", other, {}, {"bob"}}};
-  return options;
-}
-
-class AdminTest : public testing::Test {
- protected:
-  AdminTest() : server_(Options()) {}
-
-  client::Client Operator() {
-    client::ClientOptions options;
-    options.address = absl::StrCat("127.0.0.1:", server_.grpc().inference_port());
-    options.admin_address = absl::StrCat("127.0.0.1:", server_.grpc().admin_port());
-    return client::Client(options);
-  }
-
-  void Warm(const std::vector<int>& numbers, const std::string& tenant = "") {
-    wire::WarmCacheRequest request;
-    request.set_tenant(tenant);
-    for (const int number : numbers) request.add_prompts()->set_text(Text(number));
-    const auto reply = client_.WarmCache(request);
-    ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(reply->durable_token_count(), reply->prompt_token_count());
-    server_.Settle();
-  }
-
-  std::vector<wire::CacheEntry> List(wire::ListCacheEntriesRequest request = {}) {
-    std::vector<wire::CacheEntry> all;
-    while (true) {
-      const auto page = client_.ListCacheEntries(request);
-      EXPECT_TRUE(page.ok()) << page.status();
-      if (!page.ok()) return all;
-      all.insert(all.end(), page->entries().begin(), page->entries().end());
-      if (page->next_page_token().empty()) return all;
-      request.set_page_token(page->next_page_token());
-    }
-  }
-
-  int32_t Reused(int number) {
-    inference::v1::GenerationSpec spec = TextSpec(Text(number), 0);
-    spec.mutable_cache()->set_policy(inference::v1::CACHE_POLICY_READ_ONLY);
-    const auto reply = client_.Generate(spec);
-    EXPECT_TRUE(reply.ok()) << reply.status();
-    return reply.ok() ? reply->usage().cached_token_count() : -1;
-  }
-
-  static wire::CacheEntrySelector EntryOf(int number, const std::string& tenant = "") {
-    wire::CacheEntrySelector selector;
-    selector.set_tenant(tenant);
-    selector.mutable_prompt()->set_text(Text(number));
-    return selector;
-  }
-
-  std::string Export(std::string& digest) {
-    std::string archive;
-    const auto last =
-        client_.ExportCacheEntries({}, [&](const std::string& data) { archive += data; });
-    EXPECT_TRUE(last.ok()) << last.status();
-    digest = last->digest();
-    return archive;
-  }
-
-  absl::StatusOr<wire::ImportCacheEntriesResponse> Import(const std::string& archive,
-                                                          const std::string& tenant, size_t piece,
-                                                          const std::string& digest = "") {
-    wire::ImportCacheEntriesRequest first;
-    first.set_tenant(tenant);
-    first.set_digest(digest);
-    size_t at = 0;
-    return client_.ImportCacheEntries(first, [&] {
-      const std::string data = archive.substr(std::min(at, archive.size()), piece);
-      at += piece;
-      return data;
-    });
-  }
-
-  TestServer server_;
-  client::Client client_ = Operator();
-};
-
-TEST_F(AdminTest, WarmMakesTheFirstRequestAHit) {
-  Warm({1, 2});
-  EXPECT_EQ(Reused(1), 99);
-  EXPECT_EQ(Reused(3), 0);
-  wire::WarmCacheRequest twice;
-  twice.add_prompts()->set_text(Text(1));
-  const auto again = client_.WarmCache(twice);
-  ASSERT_TRUE(again.ok());
-  EXPECT_EQ(again->computed_token_count(), 1) << "what is cached is not computed again";
-}
-
-TEST(WarmCacheTest, StoresWhateverTheServersPolicyForRequestsIs) {
-  TestServerOptions options;
-  options.cache_policy = CachePolicy::kReadOnly;
-  options.engine.write_selectively = true;
-  TestServer server(options);
-  wire::WarmCacheRequest request;
-  request.add_prompts()->set_text(Text(1));
-  wire::WarmCacheResponse response;
-  grpc::ClientContext context;
-  ASSERT_TRUE(server.admin().WarmCache(&context, request, &response).ok());
-  EXPECT_EQ(response.durable_token_count(), 100);
-}
 
 TEST_F(AdminTest, PagesOfAnySizeListEachEntryOnceAndThoseEvictedLastFirst) {
   Warm({1, 2, 3, 4, 5, 6, 7});
@@ -334,49 +214,6 @@ TEST_F(AdminTest, PurgeFailsNoRequestThatRunsOnWhatGoes) {
   EXPECT_EQ(reply->usage().output_token_count(), 8);
 }
 
-TEST_F(AdminTest, AnArchiveGivesTheSameDepthToAnotherTenant) {
-  Warm({1, 2, 12});
-  std::string digest;
-  const std::string archive = Export(digest);
-  for (const size_t piece : {size_t{1000}, archive.size()}) {
-    const auto reply = Import(archive, "bob", piece, digest);
-    ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(reply->entry_count(), 3);
-    EXPECT_EQ(reply->digest(), digest);
-    wire::ListCacheEntriesRequest list;
-    list.set_tenant("bob");
-    EXPECT_EQ(List(list).size(), 3u);
-    wire::ExplainCacheLookupRequest explain;
-    explain.set_tenant("bob");
-    explain.mutable_prompt()->set_text(Text(12));
-    EXPECT_EQ(client_.ExplainCacheLookup(explain)->explanation().disk_token_count(), 99);
-  }
-  EXPECT_EQ(Import(archive, "bob", archive.size())->added_token_count(), 0) << "all is there";
-}
-
-TEST_F(AdminTest, ADamagedArchiveIsRefusedAndNothingOfTheDamagedEntryKept) {
-  Warm({1, 2});
-  std::string digest;
-  const std::string archive = Export(digest);
-  const size_t header = 48, end = 41, entry = (archive.size() - header - end) / 2;
-  const auto listed = [this] {
-    wire::ListCacheEntriesRequest list;
-    list.set_tenant("bob");
-    return List(list);
-  };
-  for (size_t at = 0; at < archive.size(); at += archive.size() / 40 + 1) {
-    std::string damaged = archive;
-    damaged[at] = static_cast<char>(damaged[at] ^ 4);
-    EXPECT_FALSE(Import(damaged, "bob", 4096).ok()) << at;
-    EXPECT_FALSE(Import(archive.substr(0, at), "bob", 4096).ok()) << "cut off at " << at;
-    const std::vector<wire::CacheEntry> kept = listed();
-    EXPECT_EQ(kept.size(), at < header ? 0 : (at - header) / entry) << "whole before " << at;
-    for (const wire::CacheEntry& each : kept) EXPECT_EQ(each.disk_token_count(), 100);
-  }
-  EXPECT_TRUE(absl::IsDataLoss(Import(archive + "x", "bob", 4096).status()));
-  EXPECT_TRUE(absl::IsDataLoss(Import(archive, "bob", 4096, std::string(64, 'a')).status()));
-}
-
 TEST_F(AdminTest, StatsEqualTheMetricsAndTheSumOfTheNamespaces) {
   Warm({1, 2, 3});
   Warm({1}, "bob");
@@ -415,23 +252,6 @@ TEST_F(AdminTest, StatsEqualTheMetricsAndTheSumOfTheNamespaces) {
       {"reprise_similarity_vectors", stats->similarity().vector_count()},
   };
   for (const auto& [name, value] : gauges) EXPECT_EQ(server_.Metric(name), value) << name;
-}
-
-TEST_F(AdminTest, AFileOfPromptsWarmsAndErrorsNameItsLine) {
-  const std::string path = absl::StrCat(testing::TempDir(), "/warm.", getpid());
-  const auto warm = [&](const std::string& text) {
-    std::ofstream(path) << text;
-    return server_.Warm(path);
-  };
-  const std::string prompt = "{\"prompts\": [{\"text\": \"" + Text(4) + "\"}]}\n";
-  EXPECT_TRUE(warm(prompt + "\n{\"tenant\": \"bob\", \"prompts\": [{\"token_ids\": {\"ids\": "
-                            "[1, 2, 3]}}]}\n")
-                  .ok());
-  EXPECT_EQ(Reused(4), 99);
-  EXPECT_THAT(std::string(warm("\n{\"prompt\": 1}\n").message()), HasSubstr(path + ":2: not a"));
-  EXPECT_THAT(std::string(warm("{\"prompts\": [{}]}\n").message()), HasSubstr(path + ":1: "));
-  EXPECT_THAT(std::string(server_.Warm("/no/such").message()), HasSubstr("/no/such: cannot be"));
-  unlink(path.c_str());
 }
 
 }  // namespace

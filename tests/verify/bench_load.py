@@ -186,8 +186,8 @@ class ScriptedServer:
 
 
 def line_2_schedule():
-    """Of several runs the best counts: what else runs on the machine delays a client too."""
-    runs, seconds = (2, 5) if QUICK else (4, 15)
+    """The median of several runs counts."""
+    runs, seconds = (3, 4) if QUICK else (5, 15)
     with tempfile.TemporaryDirectory() as work, ScriptedServer(20, 16, 2) as server:
         for arrival in ("uniform", "poisson", "gamma"):
             delays, first, complete = [], [], True
@@ -201,11 +201,11 @@ def line_2_schedule():
                 complete = complete and code == 0 and totals["completed_count"] == totals["sent_count"]
                 delays.append(latency["send_delay"]["all"])
                 first.append(latency["client_ttft"]["all"]["p50"])
-            best = min(delays, key=lambda delay: delay["p99"])
+            median = sorted(delays, key=lambda delay: delay["p99"])[runs // 2]
             check(f"{arrival}, 200 requests/s of a scripted server: schedule kept, ms",
-                  f"p99 {best['p99']:.3f} (p50 {best['p50']:.3f}, max {best['max']:.2f}; of runs "
-                  f"{', '.join(format(d['p99'], '.2f') for d in delays)}; {best['count']} requests)", "p99 <= 1, all completed",
-                  best["p99"] <= 1 and complete)
+                  f"p99 {median['p99']:.3f} (p50 {median['p50']:.3f}, max {median['max']:.2f}; of runs "
+                  f"{', '.join(format(d['p99'], '.2f') for d in delays)}; {median['count']} requests)", "p99 <= 1, all completed",
+                  median["p99"] <= 1 and complete)
             show(f"{arrival}: first token where the script says 20 ms, p50, ms", f"{min(first):.2f}")
         show("a Python thread that only sleeps as often: late at p99, ms", f"{sleeper_delay(seconds, 200):.2f}")
 
