@@ -39,9 +39,11 @@ test: build-all ## run every test
 bench: build-all ## measure time to first token and overhead against a server of its own
 	@BIN=$(BIN) deploy/bench.sh
 
-bench-peers: build-all ## measure the engine beside llama.cpp, CTranslate2, transformers, torch (QUICK=1: two rows)
+bench-peers: build-all ## measure engine and server beside llama.cpp, CTranslate2, transformers, torch; writes docs/benchmarks.md (QUICK=1: a part)
 	@tests/bench/peers/setup.sh
 	@.venv-peers/bin/python tests/bench/peers/models.py
+	@docker/setup/install-oracle.sh
+	@.venv-oracle/bin/python tests/bench/peers/load.py $(if $(filter-out 0,$(QUICK)),,--page docs/benchmarks.md)
 	@.venv-peers/bin/python tests/bench/peers/peers.py
 
 paper: build-all ## run the paper's experiment on two models, write results/*.csv and docs/paper.md (about half an hour)

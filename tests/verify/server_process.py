@@ -49,7 +49,11 @@ class Server:
                                         env={**os.environ, **(environment or {})})
         if not wait:
             return
-        self._wait_ready()
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.kill()
+            raise
         self.ready_seconds = time.monotonic() - started
 
     def __enter__(self):
