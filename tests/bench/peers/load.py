@@ -51,25 +51,26 @@ def measure_list(systems, requests, rate):
     return results
 
 
-def measure_profile(systems, profile, options, work):
-    ours = systems[0]
+def measure_profile(systems, measured, options, save):
+    """Fills a profile's part of the results, and saves after each load."""
+    ours, profile = systems[0], measured["profile"]
 
     def listed(name, count):
-        return load_workload.record(ours.client.model(), profile, count, SEEDS[name], options.length_scale,
-                                    os.path.join(work, f"{profile}-{name}"))
+        with tempfile.TemporaryDirectory() as work:
+            return load_workload.record(ours.client.model(), profile, count, SEEDS[name], options.length_scale, os.path.join(work, "run"))
     print(f"== {profile}: capacity", flush=True)
     warm_up = measure_list(systems, listed("capacity", CAPACITY_REQUESTS), None)
     capacities = {name: load_figures.capacity(done["records"]) for name, done in warm_up.items()}
-    loads = []
+    measured["capacities"] = capacities
     for name, limit in (("slowest", min(capacities.values())), ("ours", capacities[ours.name])):
         rate = SHARE_OF_CAPACITY * limit
         print(f"== {profile}: {rate:.2f} requests/s", flush=True)
-        loads.append({"rate": rate, "of": name, "systems": measure_list(systems, listed(name, options.requests), rate)})
-    return {"profile": profile, "capacities": capacities, "loads": loads}
+        measured["loads"].append({"rate": rate, "of": name, "systems": measure_list(systems, listed(name, options.requests), rate)})
+        save()
 
 
 def write(results, options):
-    """After each profile, so that what was measured is there when a run is cut short."""
+    """After each load, so that what was measured is there when a run is cut short."""
     with open(options.out, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
     if options.page:
@@ -87,10 +88,9 @@ def measure(options):
         for system in load_systems.SYSTEMS:
             systems.append(system(MODEL, THREADS))
         results["versions"] = {system.name: system.version() for system in systems}
-        with tempfile.TemporaryDirectory() as work:
-            for profile in options.profiles:
-                results["profiles"].append(measure_profile(systems, profile, options, work))
-                write(results, options)
+        for profile in options.profiles:
+            results["profiles"].append({"profile": profile, "capacities": {}, "loads": []})
+            measure_profile(systems, results["profiles"][-1], options, lambda: write(results, options))
     finally:
         for system in systems:
             system.stop()

@@ -1,4 +1,11 @@
-"""Writes docs/benchmarks.md from the results of load.py. No figure on it is typed in."""
+#!/usr/bin/env python3
+"""Writes docs/benchmarks.md from the results of load.py. No figure on it is typed in.
+
+usage: load_page.py RESULTS PAGE     the page again, from the JSON of a run
+"""
+
+import json
+import sys
 
 import load_figures
 from common import MAX_FOREIGN_CORES
@@ -92,7 +99,7 @@ def tables(results):
         parts.append(f"## Profile {each['profile']}\n\nCapacity, {results['capacity_requests']} requests at once, requests/s: {capacities}.\n")
         for load in each["loads"]:
             foreign = ", ".join(f"{name} {done['foreign_cores']:.2f}" for name, done in load["systems"].items())
-            parts.append(f"### {each['profile']} at {load['rate']:.2f} requests/s, near the capacity of "
+            parts.append(f"### {each['profile']} at {load['rate']:.2f} requests/s, {100 * results['share_of_capacity']:.0f} % of the capacity of "
                          f"{'ours' if load['of'] == 'ours' else 'the slowest'}\n\n{load_table(load)}\n\nOther programs' cores: {foreign}.\n")
     return "\n".join(parts)
 
@@ -106,14 +113,16 @@ def verdict(results):
         void = sum(disturbed(load, peer) for load, _ in against)
         parts.append(f"Of {len(against)} rows against {peer}, ours is ahead in {count['ours']}, the peer in {count['peer']}, equal in "
                      f"{count['equal']}; {void} are of loads that other programs disturbed.")
+    if any(disturbed(load, peer) for _, load, peer, _ in rows):
+        parts.append("Disturbed loads say little of how the systems compare, for us or for a peer: an idle machine has to repeat them.")
     return "\n".join(parts)
 
 
 def finished(results):
-    """The profiles that the page has, and those that the run was ended before."""
-    done = [each["profile"] for each in results["profiles"]]
+    """The profiles that the page has whole, and those that the run was ended before."""
+    done = [each["profile"] for each in results["profiles"] if len(each["loads"]) == 2]
     missing = [profile for profile in results["asked"] if profile not in done]
-    return ", ".join(done) + (f"; the run was ended before {', '.join(missing)}" if missing else "")
+    return ", ".join(done) + (f"; not whole when the run was ended: {', '.join(missing)}" if missing else "")
 
 
 def page(results):
@@ -122,3 +131,14 @@ def page(results):
         "model", "threads", "length_scale", "requests", "capacity_requests", "started", "command")}, share=round(100 * results["share_of_capacity"]),
                            mark=MARK, finished=finished(results), foreign=MAX_FOREIGN_CORES, versions=versions)
     return f"{INTRODUCTION.format(verdict=verdict(results))}{tables(results)}\n{method}"
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        results = json.load(file)
+    with open(sys.argv[2], "w", encoding="utf-8") as file:
+        file.write(page(results))
+
+
+if __name__ == "__main__":
+    main()
