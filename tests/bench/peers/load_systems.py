@@ -42,7 +42,12 @@ class Llama:
     name = "llama-server"
 
     def __init__(self, model, threads):
-        self.server = LlamaServer(models.path(model, "bf16"), threads, LLAMA_FLAGS).__enter__()
+        self.server = LlamaServer(models.path(model, "bf16"), threads, LLAMA_FLAGS)
+        try:
+            self.server.__enter__()
+        except BaseException:  # an interrupt while it starts must not leave it behind
+            self.stop()
+            raise
         self.pid = self.server.process.pid
         self.client = HttpClient(self.server.port)
 
@@ -62,14 +67,19 @@ class HuggingFace:
                                          str(threads), str(port)])
         self.pid = self.process.pid
         self.client = HttpClient(port)
+        try:
+            self.facts = self._wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_ready(self):
         limit = time.monotonic() + READY_SECONDS
         while True:
             try:
-                self.facts = self.client.get("/")
-                return
+                return self.client.get("/")
             except OSError as error:
                 if self.process.poll() is not None or time.monotonic() > limit:
-                    self.stop()
                     raise RuntimeError("serve_transformers.py is not ready") from error
                 time.sleep(0.1)
 
