@@ -4,7 +4,7 @@
 #include <cmath>
 #include <map>
 #include <set>
-#include <unordered_map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/load/statistics.h"
@@ -50,20 +50,25 @@ void AddLatency(const LoadRun& a, const LoadRun& b, const LatencyName& name,
   }
 }
 
-// Why requests of the same index are not the same request; "" where they are.
+// Why the same turn of the same session is not the same request; "" where it is.
 std::string WhyNotTheSame(const LoadRun& a, const LoadRun& b) {
-  const std::initializer_list<absl::string_view> paths[] = {{"workload", "kind"},
-                                                            {"workload", "name"},
-                                                            {"workload", "file"},
-                                                            {"options", "workload_seed"}};
+  const std::initializer_list<absl::string_view> paths[] = {
+      {"workload", "kind"},         {"workload", "name"},         {"workload", "file"},
+      {"options", "workload_seed"}, {"options", "length_scale"},  {"options", "max_tokens"},
+      {"options", "ignore_eos"},    {"server", "context_length"}, {"server", "vocabulary_size"}};
   for (const auto& path : paths) {
     const std::string in_a = TextIn(a.run, path), in_b = TextIn(b.run, path);
     if (in_a != in_b) {
-      return absl::StrCat(*path.begin(), ".", *(path.begin() + 1), " is ", in_a, " in A and ", in_b,
-                          " in B, so no two requests are the same");
+      const auto shown = [](const std::string& value) { return value.empty() ? "unset" : value; };
+      return absl::StrCat(*path.begin(), ".", *(path.begin() + 1), " is ", shown(in_a),
+                          " in A and ", shown(in_b), " in B, so no two requests are the same");
     }
   }
   return "";
+}
+
+bool CanBePaired(const RequestRecord& r) {
+  return r.measured && r.completed() && r.client_ttft_ms && r.session && r.turn;
 }
 
 Figure Both(const char* key, const char* title, std::vector<double> a, std::vector<double> b) {
@@ -153,21 +158,22 @@ PairedTtft PairRequests(const LoadRun& a, const LoadRun& b) {
   PairedTtft paired;
   paired.why_none = WhyNotTheSame(a, b);
   if (!paired.why_none.empty()) return paired;
-  std::unordered_map<int64_t, double> in_a;
+  std::map<std::pair<int64_t, int64_t>, double> in_a;
   for (const RequestRecord& r : a.requests) {
-    if (r.measured && r.completed() && r.client_ttft_ms) in_a.emplace(r.index, *r.client_ttft_ms);
+    if (CanBePaired(r)) in_a.emplace(std::pair(*r.session, *r.turn), *r.client_ttft_ms);
   }
   std::vector<double> differences;
   for (const RequestRecord& r : b.requests) {
-    const auto other = in_a.find(r.index);
-    if (!r.measured || !r.completed() || !r.client_ttft_ms || other == in_a.end()) continue;
+    if (!CanBePaired(r)) continue;
+    const auto other = in_a.find({*r.session, *r.turn});
+    if (other == in_a.end()) continue;
     paired.a_ms.push_back(other->second);
     paired.b_ms.push_back(*r.client_ttft_ms);
     differences.push_back(*r.client_ttft_ms - other->second);
     in_a.erase(other);
   }
   if (differences.empty()) {
-    paired.why_none = "no request completed in both";
+    paired.why_none = "no turn of a session completed in both";
     return paired;
   }
   std::sort(differences.begin(), differences.end());

@@ -12,8 +12,9 @@
 
 namespace reprise::client {
 
-// Requests of the same index that completed in both, where both runs sent the same: the same
-// workload, seed and file.
+// The same turn of the same session, completed in both, where both runs sent the same: the same
+// workload, seed and file, and lengths that follow from the same options and model. An index is
+// given in the order of sending, which with several turns depends on how fast the server is.
 struct PairedTtft {
   std::vector<double> a_ms, b_ms;  // of each pair
   double median_difference_ms = 0;

@@ -67,6 +67,8 @@ absl::StatusOr<RequestRecord> ParseRequest(const std::string& text) {
     ASSIGN_OR_RETURN(*field, NumberAt(line, key));
   }
   const std::pair<const char*, std::optional<int64_t>*> counts[] = {
+      {"session", &record.session},
+      {"turn", &record.turn},
       {"prompt_token_count", &record.prompt_tokens},
       {"cached_token_count", &record.cached_tokens},
       {"computed_token_count", &record.computed_tokens},

@@ -27,6 +27,7 @@ struct RequestRecord {
   int64_t index = 0;
   std::string request_id, label, code;
   bool measured = true;
+  std::optional<int64_t> session, turn;  // the turn of the session, in the source's order
   std::optional<double> finished_seconds;
   std::optional<double> client_ttft_ms, client_e2e_ms, server_ttft_ms;
   std::optional<double> server_load_ms, server_prefill_ms;

@@ -41,7 +41,7 @@ std::vector<std::string> FuzzSeeds() {
 "timeline": [{"second": 0, "completed_count": 2, "client_ttft_p50_ms": null}],
 "warnings": [{"message": "<svg>"}]}})";
   const std::string warm =
-      R"({"index": 0, "label": "<svg onload=x>", "code": "OK", "client_ttft_ms": 1.5, )"
+      R"({"index": 0, "session": 0, "turn": 1, "label": "<svg onload=x>", "code": "OK", "client_ttft_ms": 1.5, )"
       R"("cached_token_count": 3, "prompt_token_count": 9, "inter_chunk_ms": [1, 2.5]})";
   const std::string cold =
       R"({"index": 1, "code": "OK", "client_ttft_ms": 2, "cached_token_count": 0, )"

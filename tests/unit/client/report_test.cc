@@ -35,7 +35,8 @@ std::string RunJson(const std::string& name, int seed, double p50) {
 }
 
 std::string Request(int index, double ttft, int cached) {
-  return absl::StrCat(R"({"index": )", index, R"(, "code": "OK", "client_ttft_ms": )", ttft,
+  return absl::StrCat(R"({"index": )", index, R"(, "session": )", index,
+                      R"(, "turn": 0, "code": "OK", "client_ttft_ms": )", ttft,
                       R"(, "cached_token_count": )", cached, R"(, "server_prefill_ms": 2,
                       "predicted_cold_prefill_ms": 12, "predicted_total_ms": 3})");
 }
@@ -179,7 +180,24 @@ TEST(ChartsTest, MediansFollowTheOrderOfX) {
   EXPECT_THAT(line.y, ElementsAre(30, 80));
 }
 
-TEST(CompareTest, PairsRequestsOfTheSameIndex) {
+std::string TurnOf(int session, int turn, int index, double ttft) {
+  return absl::StrReplaceAll(
+      Request(index, ttft, 0),
+      {{absl::StrCat(R"("session": )", index), absl::StrCat(R"("session": )", session)},
+       {R"("turn": 0)", absl::StrCat(R"("turn": )", turn)}});
+}
+
+TEST(CompareTest, PairsTheSameTurnOfASessionInWhateverOrderItWasSent) {
+  // A slow server has the first turns sent before any second one; a fast one does not.
+  const PairedTtft paired = PairRequests(MakeRun(4, {TurnOf(0, 0, 0, 10), TurnOf(1, 0, 1, 20),
+                                                     TurnOf(0, 1, 2, 30), TurnOf(1, 1, 3, 40)}),
+                                         MakeRun(4, {TurnOf(0, 0, 0, 11), TurnOf(0, 1, 1, 31),
+                                                     TurnOf(1, 0, 2, 21), TurnOf(1, 1, 3, 41)}));
+  EXPECT_THAT(paired.a_ms, ElementsAre(10, 30, 20, 40));
+  EXPECT_THAT(paired.b_ms, ElementsAre(11, 31, 21, 41));
+}
+
+TEST(CompareTest, PairsWhatCompletedInBoth) {
   std::vector<std::string> in_a, in_b;
   for (int i = 0; i < 100; ++i) in_a.push_back(Request(i, 10 + i, 0));
   for (int i = 99; i >= 2; --i) in_b.push_back(Request(i, i < 52 ? 8 + i : 12 + i, 0));
@@ -193,11 +211,34 @@ TEST(CompareTest, PairsRequestsOfTheSameIndex) {
   EXPECT_EQ(paired.high_ms, 2);
 }
 
-TEST(CompareTest, RunsOfOtherSeedsAreNotPaired) {
-  const PairedTtft paired =
-      PairRequests(MakeRun(4, {Request(1, 2, 0)}), MakeRun(4, {Request(1, 2, 0)}, /*seed=*/2));
-  EXPECT_TRUE(paired.a_ms.empty());
-  EXPECT_THAT(PairedInWords(paired), HasSubstr("options.workload_seed is 1 in A and 2 in B"));
+TEST(CompareTest, RunsThatDidNotSendTheSameAreNotPairedAndItSaysWhy) {
+  const char* base =
+      R"({"format_version": 1, "summary": {}, "workload": {"kind": "trace", "file": "f"},
+      "options": {"workload_seed": 1, "length_scale": 1, "max_tokens": 8, "ignore_eos": true},
+      "server": {"context_length": 512, "vocabulary_size": 1000}})";
+  const struct {
+    const char *from, *to, *why;
+  } cases[] = {{R"("file": "f")", R"("file": "g")", "workload.file is f in A and g in B"},
+               {R"("workload_seed": 1)", R"("workload_seed": 2)",
+                "options.workload_seed is 1 in A and 2 in B"},
+               {R"("length_scale": 1)", R"("length_scale": 0.5)",
+                "options.length_scale is 1 in A and 0.5 in B"},
+               {R"("max_tokens": 8, )", "", "options.max_tokens is 8 in A and unset in B"},
+               {R"("ignore_eos": true)", R"("ignore_eos": false)",
+                "options.ignore_eos is true in A and false in B"},
+               {R"("context_length": 512)", R"("context_length": 256)",
+                "server.context_length is 512 in A and 256 in B"},
+               {R"("vocabulary_size": 1000)", R"("vocabulary_size": 9)",
+                "server.vocabulary_size is 1000 in A and 9 in B"}};
+  const auto a = Parse(base, {Request(1, 2, 0)});
+  ASSERT_TRUE(a.ok()) << a.status();
+  EXPECT_EQ(PairRequests(*a, *a).a_ms.size(), 1u);
+  for (const auto& [from, to, why] : cases) {
+    const auto b = Parse(absl::StrReplaceAll(base, {{from, to}}), {Request(1, 2, 0)});
+    ASSERT_TRUE(b.ok()) << b.status();
+    EXPECT_TRUE(PairRequests(*a, *b).a_ms.empty());
+    EXPECT_THAT(PairedInWords(PairRequests(*a, *b)), HasSubstr(why));
+  }
 }
 
 TEST(CompareTest, SaysWhichIsBetterByTheFiguresOwnDirection) {
