@@ -17,6 +17,7 @@ namespace reprise::client {
 namespace {
 
 constexpr double kNoticeable = 0.05;
+constexpr double kTail = 0.025;  // on either side of a 95 % interval
 
 struct Row {
   std::string name;
@@ -27,11 +28,11 @@ struct Row {
 
 std::vector<std::string> InCells(const Row& row) {
   const auto shown = [&row](double value) { return row.is_ratio ? Percent(value) : Digits(value); };
-  const double ratio = row.b / row.a;
-  const bool noticeable = std::isfinite(ratio) && std::abs(ratio - 1) > kNoticeable;
+  const double more = row.b - row.a;
+  const bool noticeable = std::isfinite(more) && std::abs(more) > kNoticeable * std::abs(row.a);
   const char* verdict = "";
-  if (noticeable && row.better != 0) verdict = (ratio > 1) == (row.better > 0) ? "better" : "worse";
-  return {row.name, shown(row.a), shown(row.b), shown(row.b - row.a), Digits(ratio), verdict};
+  if (noticeable && row.better != 0) verdict = (more > 0) == (row.better > 0) ? "better" : "worse";
+  return {row.name, shown(row.a), shown(row.b), shown(more), Digits(row.b / row.a), verdict};
 }
 
 double Latency(const LoadRun& run, const char* key, const char* subset, const char* statistic) {
@@ -154,6 +155,18 @@ std::string Charts(const LoadRun& a, const LoadRun& b, const PairedTtft& paired,
 
 }  // namespace
 
+size_t SignTestRank(size_t pairs) {
+  const auto n = static_cast<double>(pairs);
+  double log_probability = -n * std::log(2), below = 0;
+  size_t rank = 0;
+  for (double k = 0; rank <= pairs / 2; ++k, ++rank) {
+    below += std::exp(log_probability);
+    if (below > kTail) break;
+    log_probability += std::log((n - k) / (k + 1));
+  }
+  return rank;
+}
+
 PairedTtft PairRequests(const LoadRun& a, const LoadRun& b) {
   PairedTtft paired;
   paired.why_none = WhyNotTheSame(a, b);
@@ -177,25 +190,26 @@ PairedTtft PairRequests(const LoadRun& a, const LoadRun& b) {
     return paired;
   }
   std::sort(differences.begin(), differences.end());
-  const auto n = static_cast<double>(differences.size());
-  const double half = 1.96 * std::sqrt(n) / 2;
-  const auto at = [&](double rank) {
-    return differences[static_cast<size_t>(std::clamp(std::floor(rank), 0.0, n - 1))];
-  };
   paired.median_difference_ms = load::Quantile(differences, 0.5);
-  paired.low_ms = at(n / 2 - half);
-  paired.high_ms = at(n / 2 + half);
+  if (const size_t rank = SignTestRank(differences.size()); rank > 0) {
+    paired.interval_ms = {differences[rank - 1], differences[differences.size() - rank]};
+  }
   const auto faster = std::lower_bound(differences.begin(), differences.end(), 0.0);
-  paired.faster_share = static_cast<double>(faster - differences.begin()) / n;
+  paired.faster_share =
+      static_cast<double>(faster - differences.begin()) / static_cast<double>(differences.size());
   return paired;
 }
 
 std::string PairedInWords(const PairedTtft& paired) {
   if (!paired.why_none.empty()) return absl::StrCat("Not paired: ", paired.why_none, ".");
-  return absl::StrCat(
-      paired.a_ms.size(), " requests paired. Time to first token, B less A: median ",
-      Digits(paired.median_difference_ms), " ms (95 % interval ", Digits(paired.low_ms), " to ",
-      Digits(paired.high_ms), "); B was faster in ", Percent(paired.faster_share), " of them.");
+  const std::string interval =
+      paired.interval_ms ? absl::StrCat("95 % interval ", Digits(paired.interval_ms->first), " to ",
+                                        Digits(paired.interval_ms->second))
+                         : "too few pairs for an interval";
+  return absl::StrCat(paired.a_ms.size(),
+                      " requests paired. Time to first token, B less A: median ",
+                      Digits(paired.median_difference_ms), " ms (", interval, "); B was faster in ",
+                      Percent(paired.faster_share), " of them.");
 }
 
 std::vector<std::vector<std::string>> CompareRows(const LoadRun& a, const LoadRun& b) {

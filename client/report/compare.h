@@ -3,8 +3,11 @@
 // Pure functions. A is the first run, B the second; differences are B less A, ratios B ÷ A.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/report/html.h"
@@ -18,11 +21,17 @@ namespace reprise::client {
 struct PairedTtft {
   std::vector<double> a_ms, b_ms;  // of each pair
   double median_difference_ms = 0;
-  // Of the median difference: order statistics n/2 ± 1.96 √n / 2, as the sign test has it.
-  double low_ms = 0, high_ms = 0;
+  // 95 % of the median difference: the order statistics SignTestRank from either end; nothing where
+  // there are too few.
+  std::optional<std::pair<double, double>> interval_ms;
   double faster_share = 0;  // of pairs in which B was faster
   std::string why_none;     // where there are no pairs
 };
+// The largest r at which fewer than r of `pairs` fair coins are heads in at most 2.5 % of throws:
+// the r-th smallest and the r-th largest difference hold the median in at least 95 %, whatever the
+// distribution (Conover, Practical Nonparametric Statistics, 3.2). 0: below 6 pairs none does.
+size_t SignTestRank(size_t pairs);
+
 PairedTtft PairRequests(const LoadRun& a, const LoadRun& b);
 
 // Figures of both runs: name, A, B, B less A, B ÷ A, and "better" or "worse" beyond 5 %; the first

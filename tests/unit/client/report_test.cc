@@ -207,8 +207,23 @@ TEST(CompareTest, PairsWhatCompletedInBoth) {
   EXPECT_EQ(paired.a_ms.size(), 98u);
   EXPECT_NEAR(paired.faster_share, 50.0 / 98, 1e-9);
   EXPECT_EQ(paired.median_difference_ms, -2);
-  EXPECT_EQ(paired.low_ms, -2);
-  EXPECT_EQ(paired.high_ms, 2);
+  EXPECT_EQ(paired.interval_ms, std::pair(-2.0, 2.0));
+}
+
+TEST(CompareTest, TheIntervalHoldsTheMedianIn95PercentAndIsNoneForFewPairs) {
+  const std::pair<size_t, size_t> ranks[] = {{0, 0}, {1, 0},  {5, 0},   {6, 1},    {8, 1},
+                                             {9, 2}, {20, 6}, {50, 18}, {100, 40}, {100000, 49690}};
+  for (const auto& [pairs, rank] : ranks) EXPECT_EQ(SignTestRank(pairs), rank) << pairs;
+  std::vector<std::string> in_a, in_b;
+  for (int i = 1; i <= 5; ++i) {
+    in_a.push_back(Request(i, 10, 0));
+    in_b.push_back(Request(i, 10 + i, 0));
+  }
+  const auto paired = [&] { return PairRequests(MakeRun(4, in_a), MakeRun(4, in_b)); };
+  EXPECT_THAT(PairedInWords(paired()), HasSubstr("median 3 ms (too few pairs for an interval)"));
+  in_a.push_back(Request(6, 10, 0));
+  in_b.push_back(Request(6, 16, 0));
+  EXPECT_EQ(paired().interval_ms, std::pair(1.0, 6.0));
 }
 
 TEST(CompareTest, RunsThatDidNotSendTheSameAreNotPairedAndItSaysWhy) {
@@ -251,6 +266,35 @@ TEST(CompareTest, SaysWhichIsBetterByTheFiguresOwnDirection) {
                         ElementsAre("Time to first token, all, p99, ms", "9", "9", "0", "1", "")));
   EXPECT_THAT(Differences(MakeRun(4, {}), MakeRun(2, {})).rows,
               ElementsAre(ElementsAre("options.rate_per_second", "4", "2")));
+}
+
+TEST(CompareTest, SaysWhichIsBetterWhereOneOfThemIsZero) {
+  const auto run = [](double ratio) {
+    auto parsed =
+        Parse(absl::StrCat(R"({"format_version": 1, "summary": {"rates": {"error_ratio": )", ratio,
+                           R"(, "hit_ratio": )", ratio, "}}}"),
+              {});
+    EXPECT_TRUE(parsed.ok()) << parsed.status();
+    return *std::move(parsed);
+  };
+  const struct {
+    double a, b;
+    const char *errors, *hits;
+  } cases[] = {{0, 0.2, "worse", "better"},
+               {0.2, 0, "better", "worse"},
+               {0, 0, "", ""},
+               {0.2, 0.205, "", ""}};
+  for (const auto& [a, b, errors, hits] : cases) {
+    for (const auto& row : CompareRows(run(a), run(b))) {
+      if (row[0] == "Failed share of requests") {
+        EXPECT_EQ(row[5], errors) << a << " " << b;
+      }
+      if (row[0] == "Reused share of prompt tokens") {
+        EXPECT_EQ(row[5], hits) << a << " " << b;
+      }
+    }
+    EXPECT_EQ(CompareRows(run(a), run(b)).size(), 3u);
+  }
 }
 
 }  // namespace
