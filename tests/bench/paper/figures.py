@@ -7,14 +7,16 @@ time that are saved, as in the paper: (L_cold - L_reuse) / L_cold.
 
 import collections
 import csv
+import math
 import random
 import statistics
 
 TEXTS = ("set", "arm", "ends", "text", "finish", "fed", "output", "reply", "model")
 RESAMPLES = 1000
+LEAST_REPEATS = 10  # below which resampling says nothing of how far a median may be off
 COLD_OF = {"P1": "B", "P2": "B", "P0": "RB", "RP1": "RB"}  # what an arm is compared with
 
-Interval = collections.namedtuple("Interval", "value low high")
+Interval = collections.namedtuple("Interval", "value low high")  # -inf to inf: nothing is known of how far it may be off
 Line = collections.namedtuple("Line", "intercept slope")
 Pair = collections.namedtuple("Pair", "prompt cold warm")  # rows by repeat, in the same order
 
@@ -73,15 +75,29 @@ def mean_latency(prompts, times="client_ms"):
 
 def bootstrap(items, figure, seed=1, resamples=RESAMPLES):
     """figure(items) with its 95 % percentile interval over the repeats of each item: `items` are lists of repeats, or Pairs,
-    whose repeats are drawn together. The prompts themselves are what they are and are not drawn."""
+    whose repeats are drawn together. The prompts themselves are what they are and are not drawn. Without bounds where an item
+    has fewer than LEAST_REPEATS, and where resampling shifts the figure so far that it does not lie within them."""
+    value = figure(items)
+    unknown = Interval(value, -math.inf, math.inf)
+    if min(len(_repeats(item)) for item in items) < LEAST_REPEATS:
+        return unknown
     draw = random.Random(seed)
     values = sorted(figure([_resampled(item, draw) for item in items]) for _ in range(resamples))
-    return Interval(figure(items), values[int(0.025 * resamples)], values[min(resamples - 1, int(0.975 * resamples))])
+    low, high = values[int(0.025 * resamples)], values[min(resamples - 1, int(0.975 * resamples))]
+    return Interval(value, low, high) if low <= value <= high else unknown
+
+
+def has_bounds(interval):
+    return math.isfinite(interval.low) and math.isfinite(interval.high)
+
+
+def _repeats(item):
+    return item.cold if isinstance(item, Pair) else item
 
 
 def _resampled(item, draw):
-    rows = item.cold if isinstance(item, Pair) else item
-    chosen = draw.choices(range(len(rows)), k=len(rows))
+    repeats = len(_repeats(item))
+    chosen = draw.choices(range(repeats), k=repeats)
     if isinstance(item, Pair):
         return Pair(item.prompt, [item.cold[i] for i in chosen], [item.warm[i] for i in chosen])
     return [item[i] for i in chosen]

@@ -2,6 +2,7 @@
 """Tests the figures of the paper's experiment against data whose figures are known."""
 
 import csv
+import math
 import os
 import random
 import statistics
@@ -12,6 +13,7 @@ import claims
 import figures
 import measured
 import page
+import paper
 
 
 def row(arm, prompt=0, repeat=0, **values):
@@ -80,9 +82,21 @@ class StatisticsTest(unittest.TestCase):
 
     def test_bootstrap_draws_pairs_together(self):
         # Each repeat takes another time, and in each the warm one takes half of the cold one's.
-        rows = [row(arm, 0, i, client_ms=(i + 1) * (1.0 if arm == "P1" else 2.0)) for arm in ("B", "P1") for i in range(9)]
+        rows = [row(arm, 0, i, client_ms=(i + 1) * (1.0 if arm == "P1" else 2.0)) for arm in ("B", "P1") for i in range(10)]
         interval = figures.bootstrap(figures.pair(rows, "P1"), figures.mean_saved_share)
         self.assertEqual([round(v, 9) for v in interval], [0.5, 0.5, 0.5])
+
+
+    def test_bootstrap_gives_no_interval_of_few_repeats_nor_one_without_its_own_figure(self):
+        rows = [row("B", 0, i, client_ms=i + 1.0) for i in range(10)]
+        self.assertEqual(figures.bootstrap([rows[:9]], figures.mean_latency), (5.0, -math.inf, math.inf))
+        self.assertTrue(figures.has_bounds(figures.bootstrap([rows], figures.mean_latency)))
+        self.assertFalse(figures.has_bounds(figures.bootstrap([rows, rows[:9]], figures.mean_latency)), "of the fewest of all")
+        # The number of different rows is lower in each resample than in the data.
+        different = figures.bootstrap([rows], lambda items: len({r["repeat"] for r in items[0]}))
+        self.assertEqual(different, (10, -math.inf, math.inf))
+        self.assertEqual(measured.shares(figures.Interval(0.5, -math.inf, math.inf)), "50.0 %")
+        self.assertEqual(measured.shares(figures.Interval(0.5, 0.25, 0.75)), "50.0 % [25.0 %, 75.0 %]")
 
 
 class FitTest(unittest.TestCase):
@@ -92,7 +106,7 @@ class FitTest(unittest.TestCase):
         for prompt, tokens in enumerate((48, 64, 96, 160, 288, 544)):
             depth = tokens - 32
             common = {"set": "depth", "prompt_tokens": tokens, "common_tokens": depth}
-            for repeat, noise in enumerate((0, 0, 100)):
+            for repeat, noise in enumerate((0,) * 9 + (100,)):
                 rows.append(row("B", prompt, repeat, **common, prefill_ms=3 + 0.5 * tokens + noise, decode_ms=6.0 + noise))
                 rows.append(row("P2", prompt, repeat, **common, disk_tokens=depth, actual_load_ms=1 + 0.25 * depth + noise))
         return rows
@@ -120,7 +134,7 @@ def experiment(warm_ms=9.0, output="1 2 3 4"):
     """Rows of a whole run, small."""
     rows = FitTest().rows()
     rows += [dict(r, arm="P1", disk_tokens=0, first_token_ms=1.0) for r in rows if r["arm"] == "P2"]
-    for repeat in range(3):
+    for repeat in range(10):
         for prompt in range(6):
             rows += [row("B", prompt, repeat), row("P1", prompt, repeat, client_ms=warm_ms, output=output),
                      row("P2", prompt, repeat, client_ms=warm_ms, output=output), row("RB", prompt, repeat),
@@ -136,7 +150,7 @@ def experiment(warm_ms=9.0, output="1 2 3 4"):
 def run_of(rows):
     model = type("Model", (), {"name": "m", "title": "A model", "random_weights": False, "output_tokens": 100, "equal_tokens": 32})
     return {"rows": rows, "model": model,
-            "facts": {"cpu": "c", "cores": 2, "threads": 2, "repeats": 3, "depth_repeats": 3, "seconds": 60, "foreign_cores": 0.0,
+            "facts": {"cpu": "c", "cores": 2, "threads": 2, "repeats": 3, "depth_repeats": 3, "generated": 1, "seconds": 60, "foreign_cores": 0.0,
                       "served": {"architecture": "llama", "numerics_id": "n", "kv_dtype": "bf16", "context_length": 1024}}}
 
 
@@ -152,6 +166,47 @@ class PageTest(unittest.TestCase):
         claim = next(name for name in changed if name.startswith("no material degradation"))
         self.assertTrue(faster[claim].startswith("holds"))
         self.assertTrue(changed[claim].startswith("does not hold"))
+
+    def test_decides_by_the_whole_interval(self):
+        def interval(low, high):
+            return figures.Interval((low + high) / 2, low, high)
+        for intervals, verdict in (([(0.5, 0.6), (0.7, 0.9)], "holds"), ([(0.4, 0.49), (0.5, 0.6)], "does not hold"),
+                                   ([(0.4, 0.6)], "undecided: interval too wide"), ([(0.5, 0.6), (0.4, 0.5)], "undecided: interval too wide"),
+                                   ([(-math.inf, math.inf)], "undecided: too few repeats for an interval")):
+            self.assertEqual(claims.decided([interval(*bounds) for bounds in intervals], 0.5), verdict, intervals)
+
+    def test_claims_of_the_papers_figures_need_the_lower_end(self):
+        others = [r for r in experiment() if r["arm"] != "P1" or r["set"] != "paper"]
+        for times, speedup, alpha in (([1.0] * 10, "holds", "holds"), ([1.0, 3.0] * 5, "holds", "undecided: interval too wide"),
+                                      ([3.0, 8.0] * 5, "undecided: interval too wide", "does not hold")):
+            m = measured.Measured(run_of(others + [row("P1", prompt, repeat, client_ms=times[repeat]) for prompt in range(6)
+                                                   for repeat in range(10)]))
+            self.assertEqual(claims.average_speedup([m])[2], speedup, times)
+            self.assertTrue(claims.alpha_above_one([m])[2].startswith(alpha), times)
+        few = [measured.Measured(run_of([r for r in experiment() if r["repeat"] < 3]))]
+        for claim in (claims.average_speedup, claims.alpha_above_one, claims.faster_when_deep, claims.faster_with_overlap):
+            self.assertEqual(claim(few)[2], "undecided: too few repeats for an interval")
+
+    def test_says_first_when_it_is_a_draft_and_what_is_missing(self):
+        whole = {"repeats": 30, "depth_repeats": 10, "generated": 1000}
+        self.assertEqual(page.missing(measured.FULL_MODELS, [whole, whole]), [])
+        self.assertEqual(page.missing(["smollm2"], [dict(whole, repeats=3)]), ["the model dialogpt", "27 of 30 repeats of smollm2"])
+        first = page.text([run_of(experiment())], "paper").split("\n\n")[1]
+        self.assertTrue(first.startswith("**This is a draft"))
+        self.assertIn("the model dialogpt; 27 of 30 repeats of m; 7 of 10 repeats by depth of m", " ".join(first.split()))
+
+    def test_refuses_a_page_of_the_documentation_from_less_than_the_whole(self):
+        for path, draft, gaps in (("docs/paper.md", False, []), ("docs/paper.md", True, ["x"]), ("build/paper.md", False, ["x"]), ("", False, ["x"])):
+            paper.check_page(path, draft, gaps)
+        with self.assertRaisesRegex(SystemExit, "--page docs/paper.md: missing x"):
+            paper.check_page("docs/paper.md", False, ["x"])
+
+    def test_explains_only_what_the_tokens_showed(self):
+        same = [dict(r, output="1 2 3 4") for r in experiment()]
+        longer = [dict(r, output_tokens=5) if r["arm"] == "P0" else r for r in experiment()]
+        self.assertEqual(page.why_text([measured.Measured(run_of(same))]), "")
+        self.assertEqual(page.why_text([measured.Measured(run_of(experiment()))]), page.CHANGES)
+        self.assertEqual(page.why_text([measured.Measured(run_of(longer))]), page.CHANGES + page.LENGTHS)
 
     def test_decides_nothing_about_times_when_other_programs_had_the_cores(self):
         busy = run_of(experiment(warm_ms=5.0))

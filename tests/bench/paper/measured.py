@@ -11,18 +11,27 @@ PAPER = {"hits": 6, "prompts": 6, "tokens": 38, "speedup": 0.4646, "similarity":
 MAX_FOREIGN_CORES = 0.15  # of other programs, above which times say nothing
 HIGH = 0.8  # the paper's "high similarity"
 ARMS = ("P0", "P1", "P2")
+# What the experiment is; with less the page is a draft.
+FULL_COUNTS = {"repeats": 30, "depth_repeats": 10, "generated": 1000}
+FULL_MODELS = ("smollm2", "dialogpt")
 
 
 def percent(value):
     return f"{100 * value:.1f} %"
 
 
+def with_bounds(interval, written):
+    """The value, and its interval where there is one."""
+    bounds = f" [{written(interval.low)}, {written(interval.high)}]" if figures.has_bounds(interval) else ""
+    return written(interval.value) + bounds
+
+
 def shares(interval):
-    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
+    return with_bounds(interval, percent)
 
 
 def numbers(interval, digits=1):
-    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return with_bounds(interval, lambda value: f"{value:.{digits}f}")
 
 
 def table(rows):

@@ -5,12 +5,12 @@ import statistics
 import figures
 from claims import claims
 from figures import bootstrap, select
-from measured import ARMS, HIGH, MAX_FOREIGN_CORES, PAPER, Measured, mean_or_none, numbers, percent, plain, shares, table
+from measured import ARMS, FULL_COUNTS, FULL_MODELS, HIGH, MAX_FOREIGN_CORES, PAPER, Measured, mean_or_none, numbers, percent, plain, shares, table
 
 INTRODUCTION = """\
 # The paper's experiment, again
 
-This page is written by `make paper` (`tests/bench/paper/page.py`) from `results/*.csv`; no figure on it was typed in.
+{draft}This page is written by `make paper` (`tests/bench/paper/page.py`) from `results/*.csv`; no figure on it was typed in.
 
 [arXiv 2512.11851](https://arxiv.org/abs/2512.11851) caches the KV of ten prompts of DialoGPT-medium, finds one by sentence embedding for
 each of six longer prompts, and hands it to `generate()` when the cached prompt is a token prefix. It reports that this is
@@ -24,24 +24,33 @@ each of six longer prompts, and hands it to `generate()` when the cached prompt 
 | P2 | correct reuse as the paper's flow has it: embedding, vector search and loading from disk, all in the time | `reprise paper` |
 
 Speedup is the paper's: (L_cold − L_reuse) ÷ L_cold. Latency is the caller's, of the whole reply. Brackets are 95 % bootstrap
-intervals over the repeats (1,000 resamples); "mean" is over prompts, each by its median. Arms take turns from round to round.
+intervals over the repeats (1,000 resamples), given from {least} repeats on; "mean" is over prompts, each by its median. Arms take
+turns from round to round.
 Similarity is the cosine of all-MiniLM-L6-v2 embeddings of the *new* tokens.
 
 """
-WHY = """\
-Why the rest does not: in Transformers 4.45.2 the published call drops tokens of the suffix and numbers positions anew, without a word
-(`tests/bench/paper/published_call.h`). With at most as many suffix tokens as cached ones, only the last is computed, told it is the
-suffix's last position; with more, the first k of them vanish. The model answers another, shorter prompt. Its replies differ, end
-elsewhere, and so take another time: a speedup that includes replies of other lengths measures where they end, not reuse. What a handful
-of reused tokens can save, and what finding them by embedding costs, is measured for each model below.
+DRAFT = """\
+**This is a draft.** Missing of the experiment that `make paper` runs: {missing}.
 
 """
+CHANGES = """\
+Why the published call changes outputs: in Transformers 4.45.2 the published call drops tokens of the suffix and numbers positions anew, without a word
+(`tests/bench/paper/published_call.h`). With at most as many suffix tokens as cached ones, only the last is computed, told it is the
+suffix's last position; with more, the first k of them vanish. The model answers another, shorter prompt.
+
+"""
+LENGTHS = """\
+Its replies also end elsewhere, and so take another time: a speedup that includes replies of other lengths measures where they end, not
+reuse.
+
+"""
+COUNTED = {"repeats": "repeats", "depth_repeats": "repeats by depth", "generated": "generated prompts"}
 RANDOM = "With random weights the replies mean nothing: of P0's, only that they differ says something.\n\n"
 REPEAT = """\
 ## To repeat it
 
 ```
-make paper                      # both models; results/*.csv and this page
+make paper                      # both models, {repeats} repeats; results/*.csv and this page
 build/release/bin/reprise paper # against any server of yours: see --help
 ```
 
@@ -186,11 +195,32 @@ def model_text(m, plots):
             f"![speedup by depth of reuse]({plots}/{name}-speedup.svg)\n\n![depth of reuse]({plots}/{name}-reuse.svg)\n\n")
 
 
+def missing(names, facts):
+    """What runs of the models `names` lack of the whole experiment, in words; `facts` are theirs, one each."""
+    lacking = [f"the model {name}" for name in FULL_MODELS if name not in names]
+    for name, counts in zip(names, facts):
+        lacking += [f"{full - counts[key]} of {full} {COUNTED[key]} of {name}" for key, full in FULL_COUNTS.items() if counts[key] < full]
+    return lacking
+
+
+def why_text(ms):
+    """Explanations of what the tokens show, which no other program can disturb."""
+    pairs = [p for m in ms for arm, ends in (("P0", "eos"), ("P0", m.equal)) for p in m.pairs[arm, ends]]
+    changes = figures.same_outputs(pairs) < len(pairs)
+    lengths = any(p.cold[0]["output_tokens"] != p.warm[0]["output_tokens"] for p in pairs)
+    return (CHANGES if changes else "") + (LENGTHS if lengths else "")
+
+
 def text(runs, plots):
     """The page; `plots` is the folder of its pictures, beside it."""
     ms = [Measured(run) for run in runs]
     rows = [["the paper claims", "measured", "verdict"], *claims(ms)]
-    parts = [INTRODUCTION.format(speedup=percent(PAPER["speedup"]), similarity=PAPER["similarity"]),
-             "## What holds\n\n", table(rows), "\n", WHY, *[model_text(m, plots) for m in ms],
-             "## Generated prompts\n\n", *[f"* {generated_text(m)}\n" for m in ms], "\n", REPEAT]
+    gaps = missing([m.model.name for m in ms], [m.facts for m in ms])
+    busy = [f"a machine of its own for {m.model.name} (other programs had {m.facts['foreign_cores']:.2f} cores)" for m in ms
+            if m.facts["foreign_cores"] > MAX_FOREIGN_CORES]
+    parts = [INTRODUCTION.format(speedup=percent(PAPER["speedup"]), similarity=PAPER["similarity"], least=figures.LEAST_REPEATS,
+                                 draft=DRAFT.format(missing="; ".join(gaps + busy)) if gaps else ""),
+             "## What holds\n\n", table(rows), "\n", why_text(ms), *[model_text(m, plots) for m in ms],
+             "## Generated prompts\n\n", *[f"* {generated_text(m)}\n" for m in ms], "\n",
+             REPEAT.format(repeats=FULL_COUNTS["repeats"])]
     return "".join(parts)

@@ -18,6 +18,8 @@ import sys
 import time
 
 import figures
+import measured
+import page
 import paper_models
 
 ROOT = paper_models.ROOT
@@ -31,13 +33,14 @@ ASK = ('exec "$BIN/reprise" --address "$REPRISE_ADDRESS" --admin-address "$REPRI
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="smollm2,dialogpt")
+    parser.add_argument("--models", default=",".join(measured.FULL_MODELS))
     parser.add_argument("--results", default="results")
     parser.add_argument("--page", default="", help="the page to write, with plots in a folder of its name")
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--depth-repeats", type=int, default=10)
-    parser.add_argument("--generated", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=measured.FULL_COUNTS["repeats"])
+    parser.add_argument("--depth-repeats", type=int, default=measured.FULL_COUNTS["depth_repeats"])
+    parser.add_argument("--generated", type=int, default=measured.FULL_COUNTS["generated"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--draft", action="store_true", help="write a page below docs/ from less than the whole experiment, saying so")
     parser.add_argument("--no-runs", action="store_true", help="only write again what the CSV files say")
     return parser.parse_args()
 
@@ -114,8 +117,18 @@ def write_results(runs, folder):
               [{"model": run_["model"].name, **line} for run_ in runs for line in figures.merged(run_["rows"])])
 
 
+def check_page(path, draft, gaps):
+    """Ends the program before it writes a page of the documentation from less than the whole experiment, unless that is told."""
+    documentation = os.path.relpath(os.path.join(ROOT, path), ROOT).split(os.sep)[0] == "docs" if path else False
+    if documentation and gaps and not draft:
+        sys.exit(f"paper: --page {path}: missing {'; '.join(gaps)}. --draft writes it all the same, saying so")
+
+
 def main():
     options = parse()
+    if not options.no_runs:
+        names = options.models.split(",")
+        check_page(options.page, options.draft, page.missing(names, [vars(options)] * len(names)))
     results = os.path.join(ROOT, options.results)
     os.makedirs(os.path.join(results, "raw"), exist_ok=True)
     runs = []
@@ -127,7 +140,8 @@ def main():
             measure(model, options, raw)
         runs.append(load(model, raw))
     write_results(runs, results)
-    import page
+    check_page(options.page, options.draft,
+               page.missing([each["model"].name for each in runs], [each["facts"] for each in runs]))
     text = page.text(runs, os.path.splitext(os.path.basename(options.page))[0])
     print(page.tables(runs))
     if options.page:

@@ -36,6 +36,12 @@ def depth_axis(axis, depths):
     axis.minorticks_off()
 
 
+def bars(intervals, scale=1):
+    """Error bars; of no length where there is no interval."""
+    known = [i if figures.has_bounds(i) else figures.Interval(i.value, i.value, i.value) for i in intervals]
+    return [[scale * (i.value - i.low) for i in known], [scale * (i.high - i.value) for i in known]]
+
+
 def latency(m, path):
     figure, axis = axes(f"{m.model.name}: time to first token", "cached tokens (32 more are not)", "ms")
     depths = [int(p.warm[0]["common_tokens"]) for p in m.depth["P1"]]
@@ -43,7 +49,7 @@ def latency(m, path):
     for arm, prompts in lists.items():
         intervals = [figures.bootstrap([rows], lambda items: figures.mean_latency(items, "first_token_ms")) for rows in prompts]
         axis.errorbar(depths, [i.value for i in intervals], fmt="o-", color=COLORS[arm], label=arm, capsize=3,
-                      yerr=[[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]])
+                      yerr=bars(intervals))
     depth_axis(axis, depths)
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
@@ -56,7 +62,7 @@ def speedup(m, path):
     for arm in ("P1", "P2"):
         intervals = [figures.bootstrap([p], lambda items: figures.mean_saved_share(items, "first_token_ms")) for p in m.depth[arm]]
         axis.errorbar(depths, [100 * i.value for i in intervals], fmt="o-", color=COLORS[arm], label=arm, capsize=3,
-                      yerr=[[100 * (i.value - i.low) for i in intervals], [100 * (i.high - i.value) for i in intervals]])
+                      yerr=bars(intervals, 100))
     axis.plot(depths, [100 * p.warm[0]["common_tokens"] / p.warm[0]["prompt_tokens"] for p in m.depth["P1"]], "k:", label="k/m")
     axis.axhline(0, color="black", linewidth=0.8)
     depth_axis(axis, depths)
