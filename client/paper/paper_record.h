@@ -35,7 +35,7 @@ struct PaperRow {
   Ids output;
   std::string reply;
   std::optional<OutputSimilarity> similarity;  // with the cold reply
-  std::string fed;  // P0: "id@position" of what the published call computes of the prompt
+  std::string fed;  // P0 and RP1: "id@position" of what is computed of the prompt
 };
 
 std::string PaperCsvHeader();

@@ -23,23 +23,19 @@ REPEATS, DEPTH_REPEATS, GENERATED = (1, 1, 40) if QUICK else (5, 3, 1000)
 SECONDS = 90 if QUICK else 1200  # of both models, on two cores
 
 
-def expected_positions(k, suffix):
-    """Where the published call puts the suffix ids that it does not drop, by the rule of Transformers 4.45.2."""
-    return [suffix - 1] if suffix <= k else list(range(k, suffix))
-
-
 def check_published(m):
     """P0 computes what the rule says, from the same cold outputs, and that is why its outputs are others."""
     pairs = m.pairs["P0", m.equal]
     served = {p.prompt: p.cold[0]["output"] for p in m.pairs["P1", m.equal]}
     baseline = sum(p.cold[0]["output"] == served[p.prompt] for p in pairs)
     check(f"{m.model.name}: the cold tokens beside P0 are those served", f"{baseline}/{len(pairs)}", "6/6", baseline == len(pairs) == 6)
+    suffixes = {row["prompt"]: row["fed"].split() for row in figures.select(m.rows, arm="RP1", set="paper", ends=m.equal)}
     by_rule = 0
     for p in pairs:
-        row = p.warm[0]
-        positions = [int(word.split("@")[1]) for word in row["fed"].split()]
+        row, suffix = p.warm[0], suffixes[p.prompt]
         k = int(row["reused_tokens"])
-        by_rule += positions == expected_positions(k, int(row["prompt_tokens"]) - k)
+        whole = [int(word.split("@")[1]) for word in suffix] == list(range(k, int(row["prompt_tokens"])))
+        by_rule += whole and row["fed"].split() == figures.published_feed(suffix, k)
     check(f"{m.model.name}: P0 feeds the ids and positions of the published rule", f"{by_rule}/{len(pairs)}", "6/6", by_rule == len(pairs) == 6)
     lost = sum(int(p.warm[0]["prompt_tokens"] - p.warm[0]["reused_tokens"]) - len(p.warm[0]["fed"].split()) for p in pairs)
     differs = len(pairs) - figures.same_outputs(pairs)

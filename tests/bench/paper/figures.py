@@ -156,6 +156,13 @@ def same_outputs(pairs):
     return sum(all(w["output"] == p.cold[0]["output"] for w in p.warm) for p in pairs)
 
 
+def published_feed(correct, k):
+    """What the published call feeds, as words id@position, by the rule of Transformers 4.45.2: of `correct`, the words of the whole
+    suffix where it belongs, after k cached tokens."""
+    ids = [word.split("@")[0] for word in correct]
+    return [f"{ids[-1]}@{len(ids) - 1}"] if len(ids) <= k else [f"{id_}@{position}" for position, id_ in enumerate(ids[k:], k)]
+
+
 def is_empty(pair_):
     """Whether neither reply has a token: two empty texts are as similar as texts can be, which says nothing."""
     return pair_.cold[0]["output_tokens"] == 0 and pair_.warm[0]["output_tokens"] == 0

@@ -43,6 +43,10 @@ class PairingTest(unittest.TestCase):
         rows[-1]["output"] = "1 2 3 5"
         self.assertEqual(figures.same_outputs(figures.pair(rows, "P1")), 1)
 
+    def test_published_feed_is_the_last_id_or_those_after_as_many_as_are_cached(self):
+        for correct, k, fed in (("7@2 8@3", 2, "8@1"), ("7@5 8@6", 5, "8@1"), ("7@2 8@3 9@4", 2, "9@2"), ("5@1 6@2 7@3", 1, "6@1 7@2")):
+            self.assertEqual(figures.published_feed(correct.split(), k), fed.split(), correct)
+
     def test_reads_back_rows_with_numbers_and_texts(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "rows.csv")

@@ -148,7 +148,7 @@ class Bench {
         row.arm = kArmNames[arm];
         row.reused_tokens = held;
         row.similarity = arm == kPublished ? similarity : std::nullopt;
-        row.fed = arm == kPublished ? FedText(feeds[arm]) : "";
+        row.fed = arm == kCold ? "" : FedText(feeds[arm]);
         Write(reply, row, out);
       }
     }
