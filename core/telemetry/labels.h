@@ -22,6 +22,11 @@ inline constexpr const char* kCodes[] = {
     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
     "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
+// What alerts divide (deploy/prometheus/alerts.yml): a rate over a series that begins with its
+// first event does not see that event, so these begin at 0.
+inline constexpr const char* kGenerationMethods[] = {"Generate", "StreamGenerate"};
+inline constexpr const char* kAlertCodes[] = {"OK", "INTERNAL", "UNKNOWN", "DATA_LOSS",
+                                              "RESOURCE_EXHAUSTED"};
 inline constexpr const char* kFinishReasons[] = {"STOP", "STOP_SEQUENCE", "MAX_TOKENS",
                                                  "CONTEXT_LENGTH"};
 inline constexpr const char* kModes[] = {"PREFIX", "SEMANTIC", "HYBRID"};

@@ -164,7 +164,13 @@ struct Metrics::Impl {
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {
-  // Label sets exist from the start, so that rates are right from the first event.
+  // Label sets that alerts and tables by tier ask for exist from the start, so that rates are right
+  // from the first event; others appear with theirs.
+  for (const char* method : kGenerationMethods) {
+    for (const char* code : kAlertCodes) {
+      impl_->requests.Add({{"method", method}, {"code", code}});
+    }
+  }
   for (const char* tier : {"device", "host", "disk"}) impl_->cached_tokens.Add({{"tier", tier}});
   for (const char* operation : kOperations) {
     impl_->store_failures.Add({{"operation", operation}});

@@ -58,6 +58,7 @@ void TenantMetrics::RequestFinished(const RequestSummary& s) {
 
 void TenantMetrics::SetNamespaceGauges(const std::vector<NamespaceGauges>& gauges) {
   for (const NamespaceGauges& g : gauges) {
+    impl_->refused.Add({{"namespace", g.name}});  // from the start, for its rate
     const auto set = [&](const char* tier, int64_t bytes, int64_t quota) {
       const prometheus::Labels labels = {{"namespace", g.name}, {"tier", tier}};
       impl_->bytes.Add(labels).Set(static_cast<double>(bytes));

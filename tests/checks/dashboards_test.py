@@ -108,6 +108,19 @@ class AlertTest(unittest.TestCase):
             expression = rule[rule.index("expr:"):rule.index("labels:")]
             self.assertEqual(list(query_errors(expression, families)), [], name)
 
+    def test_failed_means_the_same_in_alert_panel_runbook_and_metrics(self):
+        labels = read("core/telemetry/labels.h")
+        begun = {name: re.findall(r'"(\w+)"', re.search(rf"{name}\[\] = \{{([^}}]*)\}}", labels)[1]) for name in ("kGenerationMethods", "kAlertCodes")}
+        panels = {panel["title"]: panel["targets"][0]["expr"] for panel in json.loads(read("deploy/grafana/dashboards/reprise.json"))["panels"]
+                  if panel["type"] != "row"}
+        runbook = dict(zip(*[iter(re.split(r"^## (\w+)$", read("docs/runbook.md"), flags=re.M)[1:])] * 2))
+        for alert, panel, codes in (("RepriseErrors", "Failed by the server", "INTERNAL|UNKNOWN|DATA_LOSS"), ("RepriseRefusing", "Refused", "RESOURCE_EXHAUSTED")):
+            for query in (alerts()[alert], panels[panel]):
+                self.assertEqual(re.findall(r'code=~?"([^"]+)"', query), [codes], alert)
+                self.assertEqual(re.findall(r'method=~"([^"]+)"', query), ["|".join(begun["kGenerationMethods"])] * 2, alert)
+            self.assertIn(codes.replace("|", ", ", 1).replace("|", " or "), runbook[alert])
+            self.assertLessEqual(set(codes.split("|")), set(begun["kAlertCodes"]))
+
     def test_each_has_severity_text_and_a_section_of_the_runbook(self):
         sections = re.findall(r"^## (\w+)$", read("docs/runbook.md"), re.M)
         self.assertEqual(sections, list(alerts()), "sections and alerts are the same, in the same order")

@@ -178,6 +178,19 @@ TEST(MetricsTest, FailedAndReuselessRpcsCountOnlyWhatTheyHave) {
   EXPECT_EQ(SumOf(metrics, "reprise_reuse_decisions_total"), 1);
 }
 
+TEST(MetricsTest, WhatAlertsDivideBeginsAtZero) {
+  Metrics metrics;
+  metrics.SetNamespaceGauges({{"alice", 1, 0, 1, 0}});
+  const std::string text = metrics.Serialize();
+  for (const char* method : {"Generate", "StreamGenerate"}) {
+    for (const char* code : {"OK", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED"}) {
+      EXPECT_THAT(text, HasSubstr(absl::StrCat("reprise_requests_total{code=\"", code,
+                                               "\",method=\"", method, "\"} 0")));
+    }
+  }
+  EXPECT_THAT(text, HasSubstr("reprise_namespace_refused_segments_total{namespace=\"alice\"} 0"));
+}
+
 TEST(MetricsTest, OnlyConfiguredTenantsAreLabels) {
   Metrics metrics;
   metrics.SetTenants({"alice"});
