@@ -86,6 +86,7 @@ RunReport RunLoad(const Bench& bench, LoadPlan& plan, std::vector<RequestRecord>
   SummaryInput input;
   input.wall_seconds = report.outcome.wall_seconds;
   input.sessions = report.outcome.sessions;
+  input.not_sent = report.outcome.not_sent;
   input.peak_in_flight = recorder.peak_in_flight();
   input.goodput = plan.goodput;
   report.summary = Summarize(records, input);

@@ -65,6 +65,7 @@ class LoadDriver::Impl {
   void Done(OwnedCall call) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndTurn(StreamCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
   void Drain(const std::atomic<bool>& stop) ABSL_LOCKS_EXCLUDED(mutex_);
+  void CountNotSent(SessionSource& source) ABSL_LOCKS_EXCLUDED(mutex_);
   bool Closed() const { return options_.schedule.arrival == Arrival::kClosed; }
 
   const DriverOptions options_;
@@ -76,6 +77,7 @@ class LoadDriver::Impl {
   Schedule schedule_;
   Random cancel_random_;
   int64_t next_index_ = 0;
+  int64_t next_session_ = 0;
   int unfit_ = 0;           // sessions in a row
   bool exhausted_ = false;  // no session will arrive any more
 
@@ -87,6 +89,7 @@ class LoadDriver::Impl {
   int64_t arrivals_ ABSL_GUARDED_BY(mutex_) = 0;        // of what waits
   std::vector<double> wanted_ ABSL_GUARDED_BY(mutex_);  // closed loop: since when sessions are due
   int64_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  double released_at_ ABSL_GUARDED_BY(mutex_) = 0;  // when max_in_flight last gave way
   RunOutcome outcome_ ABSL_GUARDED_BY(mutex_);
 
   std::unique_ptr<ChannelPool> pool_;  // last, since its threads use the rest
@@ -103,6 +106,7 @@ RunOutcome LoadDriver::Impl::Run(SessionSource& source, const std::atomic<bool>&
     wanted_.assign(std::max(1, options_.concurrency), 0.0);
   }
   Pace(source, stop);
+  CountNotSent(source);
   Drain(stop);
   pool_.reset();
   Lock lock(&mutex_);
@@ -163,10 +167,7 @@ bool LoadDriver::Impl::AddSession(SessionSource& source, double since) {
     call->follows = copy == 0;
     call->record.scheduled = due;
     call->conversation = std::make_shared<Conversation>(*session, options_.context_length);
-    {
-      Lock lock(&mutex_);
-      call->record.session = outcome_.sessions++;
-    }
+    call->record.session = next_session_++;
     if (Queue(std::move(call))) {
       unfit_ = 0;
       continue;
@@ -205,14 +206,17 @@ bool LoadDriver::Impl::Over(bool stop) {
   const bool none_in_time = first == nullptr || first->record.scheduled >= end_;
   const bool idle = exhausted_ && in_flight_ == 0 && none_in_time;
   // What waits for its turn below the limit of requests in flight is not sent after the end.
-  const bool past = Now() >= end_ && (none_in_time || first->record.held_back);
+  const bool past = Now() >= end_ && (none_in_time || first->record.held_back ||
+                                      first->record.scheduled < released_at_);
   if (past || (idle && first != nullptr)) outcome_.end = RunEnd::kDuration;
   return past || idle;
 }
 
 // The first that is due, if it may be sent.
 OwnedCall LoadDriver::Impl::PopDue() {
-  if (waiting_.empty() || waiting_.front()->record.scheduled > Now()) return nullptr;
+  if (waiting_.empty()) return nullptr;
+  const double scheduled = waiting_.front()->record.scheduled;
+  if (scheduled > Now() || scheduled >= end_) return nullptr;
   if (options_.max_in_flight > 0 && in_flight_ >= options_.max_in_flight) {
     waiting_.front()->record.held_back = true;
     return nullptr;
@@ -220,7 +224,10 @@ OwnedCall LoadDriver::Impl::PopDue() {
   std::pop_heap(waiting_.begin(), waiting_.end(), Later);
   OwnedCall due = std::move(waiting_.back());
   waiting_.pop_back();
+  // All that was due before a reply made room waited for it, not only the first in line.
+  due->record.held_back |= scheduled < released_at_;
   arrivals_ -= due->arrival ? 1 : 0;
+  outcome_.sessions += due->arrival ? 1 : 0;
   ++in_flight_;
   return due;
 }
@@ -237,7 +244,8 @@ OwnedCall LoadDriver::Impl::TakeDue(const std::atomic<bool>& stop, bool& over) {
     wait = std::clamp(absl::Seconds(seconds), absl::ZeroDuration(), kPatience);
   }
   changed_.WaitWithTimeout(&mutex_, wait);
-  return PopDue();
+  over = Over(stop);
+  return over ? nullptr : PopDue();
 }
 
 void LoadDriver::Impl::Send(OwnedCall call) {
@@ -276,6 +284,7 @@ void LoadDriver::Impl::Done(OwnedCall call) {
   }
   recorder_.Finished(std::move(r));
   Lock lock(&mutex_);
+  if (options_.max_in_flight > 0 && in_flight_ >= options_.max_in_flight) released_at_ = Now();
   --in_flight_;
   changed_.Signal();
 }
@@ -300,10 +309,34 @@ void LoadDriver::Impl::EndTurn(StreamCall& call) {
   if (Closed() && call.follows) wanted_.push_back(call.record.finished);
 }
 
+// Arrivals are not made while one is overdue, so those behind it are counted from the schedule.
+void LoadDriver::Impl::CountNotSent(SessionSource& source) {
+  const bool enough = options_.request_limit > 0 && next_index_ >= options_.request_limit;
+  if (options_.max_in_flight == 0 || enough) return;
+  const double until = std::min(end_, Now());
+  std::vector<double> not_sent;
+  {
+    Lock lock(&mutex_);
+    for (const OwnedCall& call : waiting_) {
+      if (call->record.scheduled < until) not_sent.push_back(call->record.scheduled);
+    }
+  }
+  const bool traced = options_.schedule.arrival == Arrival::kTrace;
+  while (!exhausted_ && !Closed()) {
+    const auto session = traced ? source.Next() : Session{};
+    const double due = session ? DueTime(*session, 0) : until;
+    if (due >= until) break;
+    not_sent.push_back(due);
+  }
+  Lock lock(&mutex_);
+  outcome_.not_sent = std::move(not_sent);
+}
+
 void LoadDriver::Impl::Drain(const std::atomic<bool>& stop) {
   Lock lock(&mutex_);
   const double limit = Now() + options_.grace_seconds;
   while (in_flight_ > 0 && Now() < limit && !stop) changed_.WaitWithTimeout(&mutex_, kPatience);
+  if (in_flight_ > 0 && stop) outcome_.end = RunEnd::kInterrupted;
   while (in_flight_ > 0) {
     mutex_.Unlock();
     pool_->CancelAll();

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/client.h"
 #include "client/load/recorder.h"
@@ -43,8 +44,10 @@ enum class RunEnd { kComplete, kDuration, kInterrupted };
 struct RunOutcome {
   double wall_seconds = 0;
   RunEnd end = RunEnd::kComplete;
-  int64_t sessions = 0;
+  int64_t sessions = 0;             // whose first turn was sent
   int64_t unfinished_sessions = 0;  // with turns that were never sent
+  // When requests were due that max_in_flight held back to the end; of a session, its next turn.
+  std::vector<double> not_sent;
 };
 
 class LoadDriver {

@@ -65,9 +65,9 @@ std::string TotalsText(const Summary& s) {
   const auto total = [&](const char* name) { return s.Total(name); };
   std::string text = absl::StrFormat(
       "requests    %d sent in %d sessions: %d completed, %d failed, %d cancelled, %d cut off at "
-      "the end\n",
+      "the end, %d never sent\n",
       total("sent_count"), total("sessions_count"), total("completed_count"), total("failed_count"),
-      total("cancelled_count"), total("aborted_count"));
+      total("cancelled_count"), total("aborted_count"), total("not_sent_count"));
   absl::StrAppendFormat(
       &text, "rate        offered %s/s, completed %s/s, %s output and %s prompt tokens/s",
       RateText(s.Rate("offered_per_second")), RateText(s.Rate("completed_per_second")),

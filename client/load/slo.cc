@@ -77,9 +77,9 @@ absl::Status SetLatency(absl::string_view name, Slo& slo) {
 std::optional<double> Measured(const Slo& slo, const Summary& summary) {
   if (slo.statistic.empty()) return summary.Rate(slo.name);
   const Latency* latency = summary.Find(slo.name);
-  if (latency == nullptr || !latency->all) return std::nullopt;
-  for (const auto& [name, value] : Statistics(*latency->all)) {
-    if (name == slo.statistic) return value;
+  if (latency == nullptr || !latency->strict) return std::nullopt;
+  for (const auto& [name, value] : Statistics(*latency->strict)) {
+    if (name == slo.statistic && std::isfinite(value)) return value;
   }
   return std::nullopt;
 }

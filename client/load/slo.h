@@ -31,7 +31,8 @@ absl::StatusOr<Slo> ParseSlo(absl::string_view text);
 struct SloResult {
   Slo slo;
   std::optional<double> measured;
-  bool met = false;  // what was not measured is not met
+  // What was not measured is not met, nor what falls on a request that never ended.
+  bool met = false;
 };
 
 std::vector<SloResult> CheckSlos(const std::vector<Slo>& slos, const Summary& summary);

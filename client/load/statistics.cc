@@ -9,7 +9,9 @@ double Quantile(const std::vector<double>& sorted, double quantile) {
   const double at = quantile * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<size_t>(at);
   const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (sorted[above] - sorted[below]) * (at - static_cast<double>(below));
+  const double part = at - static_cast<double>(below);
+  if (part == 0 || sorted[above] == sorted[below]) return sorted[below];
+  return sorted[below] + (sorted[above] - sorted[below]) * part;
 }
 
 std::optional<Distribution> Describe(std::vector<double> values) {

@@ -18,7 +18,7 @@ struct Distribution {
 };
 
 // Interpolates linearly between the two nearest values, as NumPy does; `sorted` ascends and is not
-// empty, `quantile` is in [0, 1].
+// empty, `quantile` is in [0, 1]. Infinity is a value like others.
 double Quantile(const std::vector<double>& sorted, double quantile);
 
 // Nothing of no values.

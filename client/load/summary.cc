@@ -21,6 +21,8 @@ struct Definition {
   const char* name;
   const char* formula;
   Values values;
+  bool early = false;      // known before the reply ends
+  bool scheduled = false;  // counts from the schedule
 };
 
 Values One(std::function<std::optional<double>(const RequestRecord&)> get) {
@@ -59,8 +61,8 @@ double PredictionError(const RequestRecord& r) {
 
 std::vector<Definition> ClientDefinitions() {
   return {
-      {"client_ttft", "first token - sent", One(ClientTtft)},
-      {"client_ttft_scheduled", "first token - scheduled", One(ClientTtftScheduled)},
+      {"client_ttft", "first token - sent", One(ClientTtft), true},
+      {"client_ttft_scheduled", "first token - scheduled", One(ClientTtftScheduled), true, true},
       {"client_tpot", "(last token - first token) / (tokens - 1)", One(ClientTpot)},
       {"client_itl", "gaps between chunks with tokens, of all requests together",
        [](const RequestRecord& r, std::vector<double>& to) {
@@ -69,9 +71,9 @@ std::vector<Definition> ClientDefinitions() {
       {"client_e2e", "status - sent",
        One([](const RequestRecord& r) { return (r.finished - r.sent) * 1000; })},
       {"client_e2e_scheduled", "status - scheduled",
-       One([](const RequestRecord& r) { return (r.finished - r.scheduled) * 1000; })},
+       One([](const RequestRecord& r) { return (r.finished - r.scheduled) * 1000; }), false, true},
       {"send_delay", "sent - scheduled",
-       One([](const RequestRecord& r) { return (r.sent - r.scheduled) * 1000; })},
+       One([](const RequestRecord& r) { return (r.sent - r.scheduled) * 1000; }), true, true},
   };
 }
 
@@ -98,7 +100,21 @@ std::vector<Definition> ServerDefinitions() {
   };
 }
 
-Latency Measure(const Definition& definition, const std::vector<RequestRecord>& records) {
+// With what is known of requests without an end, and infinity for what is not.
+std::vector<double> Strict(const Definition& definition, const std::vector<RequestRecord>& records,
+                           const SummaryInput& input, std::vector<double> values) {
+  for (const RequestRecord& r : records) {
+    if (!r.aborted || !r.measured) continue;
+    const size_t before = values.size();
+    if (definition.early) definition.values(r, values);
+    if (values.size() == before) values.push_back(INFINITY);
+  }
+  if (definition.scheduled) values.insert(values.end(), input.not_sent.size(), INFINITY);
+  return values;
+}
+
+Latency Measure(const Definition& definition, const std::vector<RequestRecord>& records,
+                const SummaryInput& input) {
   std::vector<double> all, warm, cold;
   for (const RequestRecord& r : records) {
     if (!r.completed() || !r.measured) continue;
@@ -107,8 +123,9 @@ Latency Measure(const Definition& definition, const std::vector<RequestRecord>& 
     auto& subset = r.warm() ? warm : cold;
     subset.insert(subset.end(), all.begin() + static_cast<std::ptrdiff_t>(before), all.end());
   }
-  return {definition.name, definition.formula, Describe(std::move(all)), Describe(std::move(warm)),
-          Describe(std::move(cold))};
+  auto strict = Describe(Strict(definition, records, input, all));
+  return {definition.name,           definition.formula,        Describe(std::move(all)),
+          Describe(std::move(warm)), Describe(std::move(cold)), std::move(strict)};
 }
 
 void AddTotals(const std::vector<RequestRecord>& records, const SummaryInput& input,
@@ -124,6 +141,7 @@ void AddTotals(const std::vector<RequestRecord>& records, const SummaryInput& in
   count("failed_count", [](const RequestRecord& r) { return r.failed(); });
   count("cancelled_count", [](const RequestRecord& r) { return r.cancelled; });
   count("aborted_count", [](const RequestRecord& r) { return r.aborted; });
+  totals.emplace_back("not_sent_count", static_cast<int64_t>(input.not_sent.size()));
   totals.emplace_back("sessions_count", input.sessions);
   count("received_token_count", [](const RequestRecord& r) { return r.received_tokens; });
   const auto of_reply = [&](const char* name, auto value) {
@@ -161,13 +179,15 @@ void AddRates(const std::vector<RequestRecord>& records, const SummaryInput& inp
     last_scheduled = std::max(last_scheduled, r.scheduled);
     last_sent = std::max(last_sent, r.sent);
   }
+  for (const double due : input.not_sent) last_scheduled = std::max(last_scheduled, due);
   const auto ratio = [](double part, double whole) {
     return whole > 0 ? std::optional(part / whole) : std::nullopt;
   };
   const auto total = [&](const char* name) { return static_cast<double>(summary.Total(name)); };
   const double sent = total("sent_count");
   auto& rates = summary.rates;
-  rates.emplace_back("offered_per_second", ratio(sent - 1, last_scheduled - first));
+  rates.emplace_back("offered_per_second",
+                     ratio(sent + total("not_sent_count") - 1, last_scheduled - first));
   rates.emplace_back("sent_per_second", ratio(sent - 1, last_sent - first));
   rates.emplace_back("completed_per_second", ratio(total("completed_count"), input.wall_seconds));
   rates.emplace_back("output_tokens_per_second",
@@ -177,7 +197,7 @@ void AddRates(const std::vector<RequestRecord>& records, const SummaryInput& inp
   rates.emplace_back("hit_ratio", ratio(total("cached_token_count"), total("prompt_token_count")));
   rates.emplace_back("ideal_hit_ratio",
                      ratio(total("cached_token_count"), total("ideal_token_count")));
-  rates.emplace_back("error_ratio", ratio(total("failed_count"), sent));
+  rates.emplace_back("error_ratio", ratio(total("failed_count") + total("aborted_count"), sent));
   std::optional<double> goodput;
   if (input.goodput) {
     const auto good = std::count_if(records.begin(), records.end(), [&](const RequestRecord& r) {
@@ -241,10 +261,12 @@ Summary Summarize(const std::vector<RequestRecord>& records, const SummaryInput&
   AddTotals(records, input, summary);
   AddRates(records, input, summary);
   for (const auto& definitions : {ClientDefinitions(), ServerDefinitions()}) {
-    for (const Definition& one : definitions) summary.latencies.push_back(Measure(one, records));
+    for (const Definition& one : definitions) {
+      summary.latencies.push_back(Measure(one, records, input));
+    }
   }
   AddCounts(records, summary);
-  summary.timeline = MakeTimeline(records);
+  summary.timeline = MakeTimeline(records, input.not_sent);
   return summary;
 }
 

@@ -16,11 +16,12 @@
 
 namespace reprise::client::load {
 
-// A latency in milliseconds, over measured requests that completed.
+// A latency in milliseconds, over measured requests that completed. `strict` adds one that never
+// ends (infinity) for each that was cut off and, counted from the schedule, was never sent.
 struct Latency {
   std::string name;     // "client_ttft"
   std::string formula;  // "first token - sent"
-  std::optional<Distribution> all, warm, cold;
+  std::optional<Distribution> all, warm, cold, strict;
 };
 
 struct Second {
@@ -52,6 +53,7 @@ struct SummaryInput {
   int64_t sessions = 0;
   int64_t peak_in_flight = 0;
   std::optional<RequestLimits> goodput;
+  std::vector<double> not_sent;  // when requests were due that were never sent
 };
 
 // Of all latencies, in the order of the report.

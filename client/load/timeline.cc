@@ -21,9 +21,11 @@ void AddFinished(const RequestRecord& r, Second& second, std::vector<double>& tt
 
 }  // namespace
 
-std::vector<Second> MakeTimeline(const std::vector<RequestRecord>& records) {
+std::vector<Second> MakeTimeline(const std::vector<RequestRecord>& records,
+                                 const std::vector<double>& not_sent) {
   double last = -1;
   for (const RequestRecord& r : records) last = std::max(last, r.finished);
+  for (const double due : not_sent) last = std::max(last, due);
   const auto at = [](double seconds) { return static_cast<size_t>(std::max(0.0, seconds)); };
   std::vector<Second> timeline(last < 0 ? 0 : at(last) + 1);
   std::vector<std::vector<double>> ttft(timeline.size());
@@ -34,6 +36,7 @@ std::vector<Second> MakeTimeline(const std::vector<RequestRecord>& records) {
     --timeline[at(r.finished)].in_flight;
     AddFinished(r, timeline[at(r.finished)], ttft[at(r.finished)]);
   }
+  for (const double due : not_sent) ++timeline[at(due)].scheduled;
   for (size_t i = 0; i < timeline.size(); ++i) {
     if (i > 0) timeline[i].in_flight += timeline[i - 1].in_flight;
     const auto d = Describe(std::move(ttft[i]));

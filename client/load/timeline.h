@@ -8,7 +8,9 @@
 
 namespace reprise::client::load {
 
-// A request counts as sent in the second of its sending, all else in that in which it finished.
-std::vector<Second> MakeTimeline(const std::vector<RequestRecord>& records);
+// A request counts as scheduled and sent in the seconds in which it was, all else in that in which
+// it finished. `not_sent`: when requests were due that were never sent.
+std::vector<Second> MakeTimeline(const std::vector<RequestRecord>& records,
+                                 const std::vector<double>& not_sent);
 
 }  // namespace reprise::client::load

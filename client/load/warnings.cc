@@ -28,6 +28,13 @@ void AddScheduleWarnings(const RunReport& report, const std::vector<RequestRecor
                          "sending leave that out, read those called _scheduled",
                          d->count, records.size(), d->max)});
   }
+  if (!report.outcome.not_sent.empty()) {
+    warnings.push_back(
+        {"not_sent", absl::StrCat(report.outcome.not_sent.size(),
+                                  " more requests were due and never sent, since --max-in-flight "
+                                  "held them back: no latency has them, an --slo on one called "
+                                  "_scheduled counts them as missed")});
+  }
   const auto d = Describe(std::move(own));
   if (d && d->p99 > kLateMs) {
     warnings.push_back(
@@ -71,11 +78,17 @@ std::vector<Warning> FindWarnings(const RunReport& report,
                       "makes all of them shorter instead")});
   }
   if (report.outcome.unfinished_sessions > 0) {
+    warnings.push_back({"unfinished_sessions",
+                        absl::StrCat(report.outcome.unfinished_sessions,
+                                     " sessions had turns that were not sent: the run ended, they "
+                                     "did not fit the window, or a turn failed")});
+  }
+  if (const int64_t aborted = report.summary.Total("aborted_count"); aborted > 0) {
     warnings.push_back(
-        {"unfinished_sessions",
-         absl::StrCat(report.outcome.unfinished_sessions, " of ", report.outcome.sessions,
-                      " sessions had turns that were not sent: the run ended, they "
-                      "did not fit the window, or a turn failed")});
+        {"cut_off", absl::StrCat(aborted,
+                                 " requests were cut off at the end and are in no latency, so "
+                                 "these look better than they are: use a longer --grace; an --slo "
+                                 "counts them as missed, error_ratio as failed")});
   }
   if (const int64_t failed = report.summary.Total("failed_count"); failed > 0) {
     warnings.push_back({"errors", absl::StrCat(failed, " requests failed")});

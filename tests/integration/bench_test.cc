@@ -155,6 +155,43 @@ TEST(BenchTest, ALimitOfRequestsInFlightShowsInTimesFromTheSchedule) {
   EXPECT_GT(scheduled->all->max, sent->all->max);
 }
 
+TEST(BenchTest, AllThatWaitedForARequestInFlightIsMarked) {
+  TestServer server({.context_length = kWindow});
+  server.gate().Close();
+  DriverOptions options = Options(server, Arrival::kUniform);
+  options.max_in_flight = 4;
+  options.request_limit = 10;
+  Recorder recorder;
+  LoadDriver driver(options, &recorder);
+  const std::atomic<bool> stop{false};
+  std::thread opener([&] {  // when all ten are overdue
+    while (recorder.Live(0).sent < 4 || driver.Now() < 0.1) absl::SleepFor(absl::Milliseconds(1));
+    server.gate().Open();
+  });
+  const RunOutcome outcome = driver.Run(*Profile("cold"), stop);
+  opener.join();
+  EXPECT_EQ(outcome.sessions, 10) << "those sent, not those made ahead";
+  EXPECT_TRUE(outcome.not_sent.empty()) << "no more were asked for";
+  for (const RequestRecord& r : recorder.Take()) EXPECT_EQ(r.held_back, r.index >= 4) << r.index;
+}
+
+TEST(BenchTest, WhatIsDueAndNeverSentIsCounted) {
+  TestServer server({.context_length = kWindow});
+  server.gate().Close();
+  DriverOptions options = Options(server, Arrival::kUniform);
+  options.max_in_flight = 1;
+  options.request_limit = 0;
+  options.duration_seconds = 0.4;  // 159 are due, more than are made ahead
+  options.grace_seconds = 0;
+  const Load run = Drive(options, *Profile("cold"));
+  EXPECT_EQ(run.outcome.end, RunEnd::kDuration);
+  Schedule schedule(options.schedule);
+  size_t due = 0;
+  while (schedule.Next() < options.duration_seconds) ++due;
+  EXPECT_EQ(run.records.size() + run.outcome.not_sent.size(), due);
+  EXPECT_EQ(run.records.size(), 1u);
+}
+
 TEST(BenchTest, ARefusedTurnEndsItsSessionAndIsNamed) {
   TestServer server({.context_length = kWindow});
   DriverOptions options = Options(server, Arrival::kClosed);
@@ -187,6 +224,24 @@ TEST(BenchTest, StopsAtOnceWhenAsked) {
   stopper.join();
   EXPECT_EQ(outcome.end, RunEnd::kInterrupted);
   for (const RequestRecord& r : recorder.Take()) EXPECT_TRUE(r.aborted);
+}
+
+TEST(BenchTest, IsInterruptedWhileItWaitsForTheLastReplies) {
+  TestServer server({.context_length = kWindow});
+  server.gate().Close();
+  DriverOptions options = Options(server, Arrival::kPoisson);
+  options.request_limit = 3;
+  Recorder recorder;
+  LoadDriver driver(options, &recorder);
+  std::atomic<bool> stop{false};
+  std::thread stopper([&] {
+    while (recorder.Live(0).sent < 3) absl::SleepFor(absl::Milliseconds(1));
+    absl::SleepFor(absl::Milliseconds(60));  // until nothing is left to send
+    stop = true;
+  });
+  const RunOutcome outcome = driver.Run(*Profile("cold"), stop);
+  stopper.join();
+  EXPECT_EQ(outcome.end, RunEnd::kInterrupted);
 }
 
 }  // namespace

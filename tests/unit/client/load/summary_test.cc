@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "client/load/recorder.h"
 #include "client/load/report.h"
 #include "client/load/slo.h"
@@ -81,6 +83,8 @@ TEST(StatisticsTest, QuantilesInterpolateAsNumpyDoes) {
   EXPECT_EQ(d->min, 1);
   EXPECT_EQ(d->max, 4);
   EXPECT_EQ(Describe({7})->p999, 7);
+  EXPECT_EQ(Describe({1, 2, INFINITY})->p50, 2);
+  EXPECT_EQ(Describe({1, 2, INFINITY})->p75, INFINITY);
   EXPECT_FALSE(Describe({}).has_value());
 }
 
@@ -176,6 +180,34 @@ TEST(SloTest, LimitsAreMetOrMissed) {
   }
 }
 
+TEST(SloTest, CountsWhatNeverEndedAsMissed) {
+  std::vector<RequestRecord> records = Records();
+  records[3] = Completed(3, 0);
+  records[4] = Failed(4, "CANCELLED", "");
+  records[4].aborted = true;
+  const auto met = [&](const char* text, const std::vector<double>& not_sent) {
+    const Summary summary = Summarize(records, {.wall_seconds = 5, .not_sent = not_sent});
+    return CheckSlos({ParseSlo(text).value()}, summary)[0].met;
+  };
+  for (const char* text : {"ttft_p99=99999s", "e2e_max=99999s", "tpot_mean=99999s",
+                           "server_total_p99=99999s", "ttft_p99>=1ms", "error_ratio=0"}) {
+    EXPECT_FALSE(met(text, {})) << text;
+  }
+  EXPECT_TRUE(met("error_ratio=20%", {}));
+  EXPECT_TRUE(met("ttft_p50=101ms", {})) << "one of four does not move the median so far";
+  records[4].chunk_times = {records[4].sent + 0.1};
+  EXPECT_TRUE(met("ttft_p99=101ms", {})) << "its first token came";
+  EXPECT_FALSE(met("e2e_p99=99999s", {}));
+  records.pop_back();
+  EXPECT_TRUE(met("ttft_scheduled_p99=111ms", {}));
+  EXPECT_FALSE(met("ttft_scheduled_p99=111ms", {4.5}));
+  EXPECT_TRUE(met("ttft_p99=101ms", {4.5}));
+  const Summary summary = Summarize(records, {.wall_seconds = 5, .not_sent = {4, 5, 5.5}});
+  EXPECT_EQ(summary.Total("not_sent_count"), 3);
+  EXPECT_EQ(summary.timeline.back().scheduled, 2);
+  EXPECT_NEAR(*summary.Rate("offered_per_second"), 6 / 5.5, 1e-9);
+}
+
 TEST(SloTest, NamesWhatIsNotUnderstood) {
   for (const char* text : {"ttft_p99", "ttft=200ms", "ttft_p99=200", "ttft_p98=1ms", "speed_p50=1s",
                            "hit_ratio=high", "ttft_p99=nanms", "=", ""}) {
@@ -225,9 +257,14 @@ TEST(ReportTest, WarnsOfWhatMakesFiguresMislead) {
   records[0].reply->mutable_usage()->set_cached_token_count(3);
   report.workload.malformed_count = report.workload.clipped_count = 1;
   report.outcome.unfinished_sessions = 2;
+  report.outcome.not_sent = {5};
+  records[4].cancelled = false;
+  records[4].aborted = true;
+  report.summary = Summarize(records, {.wall_seconds = 5});
   EXPECT_THAT(Codes(report, records),
-              ElementsAre("closed_loop", "coordinated_omission", "client_too_slow", "warm_start",
-                          "malformed_trace", "clipped_prompts", "unfinished_sessions", "errors"));
+              ElementsAre("closed_loop", "coordinated_omission", "not_sent", "client_too_slow",
+                          "warm_start", "malformed_trace", "clipped_prompts", "unfinished_sessions",
+                          "cut_off", "errors"));
 }
 
 TEST(ReportTest, RunJsonHasWhatItsPageSays) {
