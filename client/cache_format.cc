@@ -1,6 +1,5 @@
 #include "client/cache_format.h"
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -13,13 +12,6 @@ std::string TimeText(bool known, const google::protobuf::Timestamp& time) {
   if (!known) return "-";
   return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(time.seconds()),
                           absl::LocalTimeZone());
-}
-
-// In one line that no terminal takes for commands.
-std::string Printable(const std::string& text) {
-  std::string out;
-  for (const char c : text) out += absl::ascii_iscntrl(static_cast<unsigned char>(c)) ? ' ' : c;
-  return out;
 }
 
 std::string MebiBytes(int64_t bytes) {
@@ -38,7 +30,7 @@ std::string EntriesText(const std::vector<admin::v1::CacheEntry>& entries) {
                     absl::StrCat(e.host_token_count()), absl::StrCat(e.disk_token_count()),
                     absl::StrCat(e.hit_count()), TimeText(e.has_last_use_time(), e.last_use_time()),
                     TimeText(e.has_expire_time(), e.expire_time()), e.pinned() ? "yes" : "no",
-                    Printable(e.text_preview())});
+                    e.text_preview()});
   }
   return FormatTable(rows);
 }

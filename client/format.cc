@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -143,6 +144,12 @@ std::string ToJson(const google::protobuf::Message& message) {
   return json;
 }
 
+std::string Printable(absl::string_view text) {
+  std::string out;
+  for (const char c : text) out += absl::ascii_iscntrl(static_cast<unsigned char>(c)) ? ' ' : c;
+  return out;
+}
+
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const auto& row : rows) {
@@ -153,8 +160,9 @@ std::string FormatTable(const std::vector<std::vector<std::string>>& rows) {
   for (size_t r = 0; r < rows.size(); ++r) {
     for (size_t i = 0; i < rows[r].size(); ++i) {
       const int width = static_cast<int>(widths[i]);
-      absl::StrAppend(&text, i == 0 ? absl::StrFormat("%-*s", width, rows[r][i])
-                                    : absl::StrFormat("  %*s", width, rows[r][i]));
+      const std::string cell = Printable(rows[r][i]);
+      absl::StrAppend(&text, i == 0 ? absl::StrFormat("%-*s", width, cell)
+                                    : absl::StrFormat("  %*s", width, cell));
     }
     absl::StrAppend(&text, "\n");
     if (r > 0) continue;

@@ -26,7 +26,10 @@ std::string StatsText(const admin::v1::GetCacheStatsResponse& stats);
 // Compact JSON with the field names of the .proto files, zeros included.
 std::string ToJson(const google::protobuf::Message& message);
 
-// A table with padded columns; the first row is the header.
+// In one line that no terminal takes for commands: control characters become blanks.
+std::string Printable(absl::string_view text);
+
+// A table with padded columns; the first row is the header. Cells are made printable.
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows);
 
 }  // namespace reprise::client

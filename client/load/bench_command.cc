@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "client/format.h"
 #include "client/load/load_options.h"
 
 namespace reprise::client::load {
@@ -101,6 +102,7 @@ void Complete(const Bench& bench, const LoadPlan& plan, RunReport& report,
   report.options_json = plan.options_json;
   report.load_text = plan.load_text;
   report.workload = plan.workload;
+  report.rate = plan.rate;
   report.closed_loop = plan.driver.schedule.arrival == Arrival::kClosed;
   report.slos = CheckSlos(plan.slos, report.summary);
   report.warnings = FindWarnings(report, records);
@@ -116,6 +118,18 @@ int ExitCode(const RunReport& report) {
   const auto missed = [](const SloResult& result) { return !result.met; };
   const bool any = std::any_of(report.slos.begin(), report.slos.end(), missed);
   return any ? kExitCheckFailed : 0;
+}
+
+// Prints and keeps the run; its exit code, or 1 where only keeping it failed.
+int Finish(const Bench& bench, const RunReport& report, const std::vector<RequestRecord>& records) {
+  std::cout << (bench.globals.json ? RunJson(report) + "\n" : ConsoleText(report)) << std::flush;
+  const int code = ExitCode(report);
+  if (bench.options.output.empty()) return code;
+  absl::Status status = WriteFiles(bench.options.output, report, records);
+  if (status.ok() && bench.after_run) status = bench.after_run(bench.options.output);
+  if (status.ok()) return code;
+  ReportFailure(status);
+  return code != 0 ? code : kExitFailed;
 }
 
 int RunBench(const Bench& bench) {
@@ -134,20 +148,16 @@ int RunBench(const Bench& bench) {
   target.timeout = absl::Seconds(bench.globals.timeout_seconds);
   if (auto status = MakePlan(bench.options, target, *model, plan); !status.ok()) {
     const int code = ReportFailure(status);
-    return absl::IsInvalidArgument(status) ? kExitUsage : code;
+    return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ? kExitUsage : code;
   }
-  for (const std::string& note : plan.workload.notes) std::cerr << "note: " << note << std::endl;
+  for (const std::string& note : plan.workload.notes) {
+    std::cerr << "note: " << Printable(note) << std::endl;
+  }
   std::vector<RequestRecord> records;
   RunReport report = RunLoad(bench, plan, records);
   report.model = *model;
   Complete(bench, plan, report, records);
-  std::cout << (bench.globals.json ? RunJson(report) + "\n" : ConsoleText(report)) << std::flush;
-  if (!bench.options.output.empty()) {
-    absl::Status status = WriteFiles(bench.options.output, report, records);
-    if (status.ok() && bench.after_run) status = bench.after_run(bench.options.output);
-    if (!status.ok()) return ReportFailure(status);
-  }
-  return ExitCode(report);
+  return Finish(bench, report, records);
 }
 
 }  // namespace

@@ -144,7 +144,9 @@ void LoadDriver::Impl::AddArrivals(SessionSource& source) {
 
 double LoadDriver::Impl::DueTime(const Session& session, double since) {
   if (Closed()) return since;
-  if (options_.schedule.arrival != Arrival::kTrace) return schedule_.Next();
+  if (options_.schedule.arrival != Arrival::kTrace) {
+    return next_session_ == 0 ? 0 : schedule_.Next();  // a run begins with its first session
+  }
   return session.start_seconds.value_or(0) / options_.speedup;
 }
 

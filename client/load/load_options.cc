@@ -17,6 +17,7 @@ namespace {
 // Thinking takes a minute in the profiles; at this pace a short run sees later turns too.
 constexpr double kProfileSpeedup = 30;
 constexpr double kDefaultDuration = 30;
+constexpr double kDefaultRate = 1;
 
 absl::Status MakeProfile(const LoadOptions& options, const inference::v1::Model& model,
                          LoadPlan& plan) {
@@ -24,7 +25,7 @@ absl::Status MakeProfile(const LoadOptions& options, const inference::v1::Model&
   profile.context_length = model.context_length();
   profile.vocabulary_size = model.vocabulary_size();
   profile.seed = options.workload_seed;
-  profile.length_scale = options.length_scale;
+  profile.length_scale = options.length_scale.value_or(1);
   profile.second_tenant = !options.second_token.empty();
   ASSIGN_OR_RETURN(plan.source, CreateProfile(options.profile, profile));
   plan.workload.kind = "profile";
@@ -44,7 +45,7 @@ absl::Status MakeTrace(const LoadOptions& options, const inference::v1::Model& m
   trace.context_length = model.context_length();
   trace.vocabulary_size = model.vocabulary_size();
   trace.seed = options.workload_seed;
-  trace.length_scale = options.length_scale;
+  trace.length_scale = options.length_scale.value_or(1);
   ASSIGN_OR_RETURN(auto source, ReadTrace(options.trace, trace));
   const TraceFacts& facts = source->facts();
   if (facts.needs_chat_format && model.chat_format().empty()) {
@@ -68,6 +69,37 @@ absl::Status MakeTrace(const LoadOptions& options, const inference::v1::Model& m
   return absl::OkStatus();
 }
 
+bool Conversations(const LoadOptions& options) {
+  return options.trace_format == "sharegpt" || options.trace_format == "messages";
+}
+
+// An option that would do nothing is more likely a mistake than a wish.
+absl::Status CheckUsed(const LoadOptions& options, Arrival arrival) {
+  const bool drawn = arrival != Arrival::kTrace && arrival != Arrival::kClosed;
+  const bool scaled =
+      options.profile != "paper" && options.profile != "adversarial" && !Conversations(options);
+  const struct {
+    const char* name;
+    const std::optional<double>& value;
+    bool used;
+  } checks[] = {{"--rate", options.rate, drawn},
+                {"--end-rate", options.end_rate, arrival == Arrival::kRamp},
+                {"--cv", options.cv, arrival == Arrival::kGamma},
+                {"--length-scale", options.length_scale, scaled}};
+  for (const auto& [name, value, used] : checks) {
+    if (!value || used) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", *value, ", does nothing with ",
+                     options.profile.empty() ? "--trace-format " : "--profile ",
+                     options.profile.empty() ? options.trace_format : options.profile,
+                     " and --arrival ", ArrivalName(arrival)));
+  }
+  if (!options.second_token.empty() && options.profile != "adversarial") {
+    return absl::InvalidArgumentError("--second-token-file: is for --profile adversarial");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetArrival(const LoadOptions& options, LoadPlan& plan) {
   ScheduleOptions& schedule = plan.driver.schedule;
   if (options.concurrency > 0) schedule.arrival = Arrival::kClosed;
@@ -81,9 +113,13 @@ absl::Status SetArrival(const LoadOptions& options, LoadPlan& plan) {
   if (schedule.arrival == Arrival::kTrace && plan.workload.kind == "profile") {
     return absl::InvalidArgumentError("--arrival: trace, and a profile tells no times");
   }
+  RETURN_IF_ERROR(CheckUsed(options, schedule.arrival));
+  if (!closed && schedule.arrival != Arrival::kTrace && schedule.arrival != Arrival::kRamp) {
+    plan.rate = options.rate.value_or(kDefaultRate);
+  }
   const double turns = plan.source->mean_turns();
-  schedule.rate = options.rate / turns;
-  schedule.cv = options.cv;
+  schedule.rate = options.rate.value_or(kDefaultRate) / turns;
+  schedule.cv = options.cv.value_or(schedule.cv);
   schedule.seed = options.workload_seed ^ 0xA881;
   if (schedule.arrival == Arrival::kRamp) {
     if (!options.end_rate || options.duration <= 0) {
@@ -99,9 +135,9 @@ std::string OptionsJson(const LoadOptions& options, const LoadPlan& plan) {
   const DriverOptions& d = plan.driver;
   JsonObject object;
   object.Add("arrival", ArrivalName(d.schedule.arrival))
-      .Add("rate_per_second", options.rate)
+      .Add("rate_per_second", options.rate.value_or(kDefaultRate))
       .Add("end_rate_per_second", options.end_rate)
-      .Add("cv", options.cv)
+      .Add("cv", d.schedule.cv)
       .Add("concurrency", options.concurrency)
       .Add("channels", d.channels)
       .Add("max_in_flight", d.max_in_flight)
@@ -110,7 +146,7 @@ std::string OptionsJson(const LoadOptions& options, const LoadPlan& plan) {
       .Add("warmup_seconds", d.warmup_seconds)
       .Add("grace_seconds", d.grace_seconds)
       .Add("speedup", d.speedup)
-      .Add("length_scale", options.length_scale)
+      .Add("length_scale", options.length_scale.value_or(1))
       .Add("workload_seed", static_cast<int64_t>(options.workload_seed))
       .Add("cancel_ratio", d.cancel_ratio)
       .Add("ignore_eos", d.spec.sampling().ignore_eos())
@@ -136,10 +172,11 @@ std::string LoadText(const LoadOptions& options, const LoadPlan& plan) {
       break;
     default:
       text = absl::StrFormat("open loop, %s, %g requests/s",
-                             std::string(ArrivalName(d.schedule.arrival)), options.rate);
+                             std::string(ArrivalName(d.schedule.arrival)),
+                             options.rate.value_or(kDefaultRate));
       if (options.end_rate) absl::StrAppendFormat(&text, " to %g", *options.end_rate);
       if (d.schedule.arrival == Arrival::kGamma)
-        absl::StrAppendFormat(&text, ", CV %g", options.cv);
+        absl::StrAppendFormat(&text, ", CV %g", d.schedule.cv);
   }
   if (d.speedup != 1) absl::StrAppendFormat(&text, ", times sped up %g times", d.speedup);
   absl::StrAppend(&text, ", ", d.channels, d.channels == 1 ? " channel" : " channels", ", cache ",
@@ -161,6 +198,7 @@ void LoadOptions::AddWorkload(CLI::App& command) {
       ->needs(file);
   workload->add_option("--on-malformed", on_malformed, "malformed lines of a trace: skip or refuse")
       ->check(CLI::IsMember({"skip", "refuse"}))
+      ->needs(file)
       ->capture_default_str();
   workload
       ->add_option("--length-scale", length_scale, "factor on the lengths of prompts and replies")
@@ -183,10 +221,9 @@ void LoadOptions::AddArrival(CLI::App& command) {
                        "poisson, gamma, ramp, uniform, trace or closed; default: gamma for api, "
                        "the trace's times where it has them, closed with --concurrency, else "
                        "poisson");
-  arrivals->add_option("--rate", rate, "requests a second, on average")->capture_default_str();
+  arrivals->add_option("--rate", rate, "requests a second, on average; default 1");
   arrivals->add_option("--end-rate", end_rate, "ramp: the rate at the end of --duration");
-  arrivals->add_option("--cv", cv, "gamma: coefficient of variation of the gaps")
-      ->capture_default_str();
+  arrivals->add_option("--cv", cv, "gamma: coefficient of variation of the gaps; default 3");
   arrivals->add_option("--concurrency", concurrency, "closed loop: sessions at a time")
       ->check(CLI::Range(1, 100000));
   arrivals
@@ -261,9 +298,8 @@ absl::Status MakePlan(const LoadOptions& options, const ClientOptions& client,
   second.token = options.second_token;
   RETURN_IF_ERROR(CheckTokenPath(second, "--second-token-file"));
   d.spec = options.generation.ToSpec();
-  const bool made_up =
-      !traced || (options.trace_format != "sharegpt" && options.trace_format != "messages");
-  if (made_up && !options.respect_eos) d.spec.mutable_sampling()->set_ignore_eos(true);
+  if (!Conversations(options) && !options.respect_eos)
+    d.spec.mutable_sampling()->set_ignore_eos(true);
   d.context_length = model.context_length();
   d.concurrency = options.concurrency;
   d.channels = options.channels;

@@ -23,10 +23,10 @@ struct LoadOptions {
   std::string trace;
   std::string trace_format;
   std::string on_malformed = "skip";
-  std::string arrival;  // empty: what fits the workload
-  double rate = 1;      // requests a second
+  std::string arrival;         // empty: what fits the workload
+  std::optional<double> rate;  // requests a second
   std::optional<double> end_rate;
-  double cv = 3;
+  std::optional<double> cv;
   int concurrency = 0;  // above 0: closed loop
   int channels = 2;
   int max_in_flight = 0;
@@ -35,7 +35,7 @@ struct LoadOptions {
   double warmup = 0;
   double grace = 30;
   std::optional<double> speedup;
-  double length_scale = 1;
+  std::optional<double> length_scale;
   double cancel_ratio = 0;
   uint64_t workload_seed = 1;
   bool respect_eos = false;
@@ -61,6 +61,7 @@ struct LoadPlan {
   DriverOptions driver;
   std::vector<Slo> slos;
   std::optional<RequestLimits> goodput;
+  std::optional<double> rate;  // of arrivals that are drawn, where it stays the same
   std::string options_json;
   std::string load_text;
 };

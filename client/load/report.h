@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ struct RunReport {
   inference::v1::Model model;
   WorkloadFacts workload;
   bool closed_loop = false;
+  std::optional<double> rate;  // requests a second that were asked for throughout
   RunOutcome outcome;
   Summary summary;
   std::vector<SloResult> slos;
@@ -55,10 +57,11 @@ std::string ConsoleText(const RunReport& report);
 std::string RunJson(const RunReport& report);
 std::string SummaryCsv(const Summary& summary);
 
-// Makes `folder`; kAlreadyExists naming it: it holds a run. For before the run.
+// Makes `folder`; kAlreadyExists naming it: it holds a run;
+// kFailedPrecondition: it cannot be made. For before the run.
 absl::Status MakeFolder(const std::string& folder);
 
-// kUnavailable naming the file that could not be written.
+// kFailedPrecondition naming the file that could not be written.
 absl::Status WriteFiles(const std::string& folder, const RunReport& report,
                         const std::vector<RequestRecord>& records);
 

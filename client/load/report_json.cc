@@ -156,7 +156,7 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   file << text;
   file.flush();
   if (file) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("--output: cannot write ", path));
+  return absl::FailedPreconditionError(absl::StrCat("--output: cannot write ", path));
 }
 
 }  // namespace
@@ -200,7 +200,7 @@ std::string SummaryCsv(const Summary& summary) {
 
 absl::Status MakeFolder(const std::string& folder) {
   if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) {
-    return absl::UnavailableError(
+    return absl::FailedPreconditionError(
         absl::StrCat("--output: cannot make ", folder, ": ", strerror(errno)));
   }
   if (std::ifstream(folder + "/run.json")) {
@@ -216,7 +216,7 @@ absl::Status WriteFiles(const std::string& folder, const RunReport& report,
   for (const RequestRecord& record : records) lines << RecordJson(record) << '\n';
   lines.flush();
   if (!lines) {
-    return absl::UnavailableError(
+    return absl::FailedPreconditionError(
         absl::StrCat("--output: cannot write ", folder, "/requests.jsonl"));
   }
   RETURN_IF_ERROR(WriteFile(folder + "/summary.csv", SummaryCsv(report.summary)));

@@ -100,20 +100,21 @@ std::string SloText(const std::vector<SloResult>& results) {
 
 std::string ConsoleText(const RunReport& report) {
   const Summary& s = report.summary;
-  std::string text =
-      absl::StrFormat("\n%s %s against %s (%s, %s) at %s\n%s\n\n", report.workload.kind,
-                      report.workload.name, report.model.name(), report.model.architecture(),
-                      report.model.device(), report.address, report.load_text);
+  std::string text = absl::StrFormat(
+      "\n%s %s against %s (%s, %s) at %s\n%s\n\n", report.workload.kind, report.workload.name,
+      Printable(report.model.name()), Printable(report.model.architecture()),
+      Printable(report.model.device()), report.address, report.load_text);
   absl::StrAppend(&text, TotalsText(s), CountsText("status", s.codes),
                   CountsText("decisions", s.decisions), CountsText("finished", s.finish_reasons));
   for (const auto& [message, count] : s.errors) {
-    absl::StrAppend(&text, "error       ", count, " times: ", message, "\n");
+    absl::StrAppend(&text, "error       ", count, " times: ", Printable(message), "\n");
   }
   absl::StrAppend(&text, "\n", LatencyTable(s), "\n", SidesTable(s));
-  for (const std::string& note : report.workload.notes)
-    absl::StrAppend(&text, "note: ", note, "\n");
+  for (const std::string& note : report.workload.notes) {
+    absl::StrAppend(&text, "note: ", Printable(note), "\n");
+  }
   for (const Warning& one : report.warnings) {
-    absl::StrAppend(&text, "warning: ", one.message, "\n");
+    absl::StrAppend(&text, "warning: ", Printable(one.message), "\n");
   }
   absl::StrAppend(&text, SloText(report.slos));
   return text;

@@ -123,9 +123,9 @@ Latency Measure(const Definition& definition, const std::vector<RequestRecord>& 
     auto& subset = r.warm() ? warm : cold;
     subset.insert(subset.end(), all.begin() + static_cast<std::ptrdiff_t>(before), all.end());
   }
-  auto strict = Describe(Strict(definition, records, input, all));
+  const auto strict = Describe(Strict(definition, records, input, all));
   return {definition.name,           definition.formula,        Describe(std::move(all)),
-          Describe(std::move(warm)), Describe(std::move(cold)), std::move(strict)};
+          Describe(std::move(warm)), Describe(std::move(cold)), strict};
 }
 
 void AddTotals(const std::vector<RequestRecord>& records, const SummaryInput& input,

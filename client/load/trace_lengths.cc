@@ -192,10 +192,12 @@ class LengthSource final : public TraceSource {
   // Tokens of prompt and reply within the window.
   std::pair<int32_t, int32_t> Fit(const Row& row) const {
     const int32_t window = options_.context_length;
-    const auto output =
-        static_cast<int32_t>(std::min<int64_t>(Scaled(row.output), std::max(1, window / 4)));
-    const int64_t room = std::max(1, window - output);
-    return {static_cast<int32_t>(std::min(Scaled(row.input), room)), output};
+    const int64_t input = Scaled(row.input);
+    int64_t output = Scaled(row.output);
+    // Where one must be cut, the reply leaves the prompt most of the window.
+    if (input + output > window) output = std::min<int64_t>(output, std::max(1, window / 4));
+    const int64_t room = std::max<int64_t>(1, window - output);
+    return {static_cast<int32_t>(std::min(input, room)), static_cast<int32_t>(output)};
   }
 
   std::vector<int32_t> Tokens(const Row& row, int32_t count) {
@@ -252,6 +254,11 @@ absl::StatusOr<std::unique_ptr<TraceSource>> ParseLengths(absl::string_view text
       row = ParseMooncake(line);
     }
     if (row.ok()) {
+      if (static_cast<int64_t>(rows.size()) >= options.max_rows) {
+        return absl::InvalidArgumentError(absl::StrCat(options.name, ":", lines.number(),
+                                                       ": more than the limit of ",
+                                                       options.max_rows, " requests"));
+      }
       rows.push_back(*std::move(row));
     } else {
       RETURN_IF_ERROR(malformed.Add(lines.number(), row.status()));

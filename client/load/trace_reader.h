@@ -13,8 +13,8 @@
 //
 // Threading  one thread at a time.
 // Errors     a malformed line (an element, of a list) is skipped and named, or refused with
-//            kInvalidArgument; kNotFound: no such file; kInvalidArgument: over 1 GiB, a CSV without
-//            a column, nothing usable.
+//            kInvalidArgument; kNotFound: no such file; kInvalidArgument: over 1 GiB or max_rows, a
+//            CSV without a column, nothing usable.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,7 @@ struct TraceOptions {
   double length_scale = 1;              // of tokens in traces of lengths
   int32_t default_output_tokens = 128;  // of messages whose reply was not recorded
   std::string name = "trace";           // what errors call it
+  int64_t max_rows = 10'000'000;        // of traces of lengths, each of which takes 100 bytes
 };
 
 // What a trace held. `malformed` names the first 20 of them.

@@ -7,6 +7,9 @@
 namespace reprise::client::load {
 namespace {
 
+// An offered rate below this share of the one that was asked for is told.
+constexpr double kReachedShare = 0.9;
+
 // A schedule kept worse than this says more of the client than of the server.
 constexpr double kLateMs = 5;
 
@@ -45,6 +48,31 @@ void AddScheduleWarnings(const RunReport& report, const std::vector<RequestRecor
   }
 }
 
+const char* WhyNothingWasSent(const RunOutcome& outcome) {
+  if (outcome.unfinished_sessions > 0) {
+    return "no session fits the model's window; --length-scale makes most workloads shorter";
+  }
+  if (outcome.end == RunEnd::kInterrupted) return "it was interrupted before a request was due";
+  return "no request was due before the end; use a longer --duration";
+}
+
+void AddRateWarnings(const RunReport& report, const std::vector<RequestRecord>& records,
+                     std::vector<Warning>& warnings) {
+  if (records.empty()) {
+    warnings.push_back(
+        {"nothing_sent", absl::StrCat("nothing was sent: ", WhyNothingWasSent(report.outcome))});
+    return;
+  }
+  const auto offered = report.summary.Rate("offered_per_second");
+  if (!report.rate || !offered || *offered >= kReachedShare * *report.rate) return;
+  warnings.push_back(
+      {"below_rate",
+       absl::StrFormat("%.3g requests/s were offered of the %.3g asked for: sessions of several "
+                       "turns reach their rate only once those of all ages run, and few arrivals "
+                       "keep it by chance; use a longer --duration",
+                       *offered, *report.rate)});
+}
+
 void AddWarmStart(const RunReport& report, const std::vector<RequestRecord>& records,
                   std::vector<Warning>& warnings) {
   const auto first = std::find_if(records.begin(), records.end(),
@@ -58,14 +86,7 @@ void AddWarmStart(const RunReport& report, const std::vector<RequestRecord>& rec
                                      first->reply->usage().prompt_token_count())});
 }
 
-}  // namespace
-
-std::vector<Warning> FindWarnings(const RunReport& report,
-                                  const std::vector<RequestRecord>& records) {
-  std::vector<Warning> warnings;
-  AddScheduleWarnings(report, records, warnings);
-  AddWarmStart(report, records, warnings);
-  const auto& workload = report.workload;
+void AddTraceWarnings(const WorkloadFacts& workload, std::vector<Warning>& warnings) {
   if (workload.malformed_count > 0) {
     warnings.push_back({"malformed_trace",
                         absl::StrCat(workload.malformed_count, " malformed lines were skipped")});
@@ -77,6 +98,17 @@ std::vector<Warning> FindWarnings(const RunReport& report,
                       " requests of the trace were cut to the model's window; --length-scale "
                       "makes all of them shorter instead")});
   }
+}
+
+}  // namespace
+
+std::vector<Warning> FindWarnings(const RunReport& report,
+                                  const std::vector<RequestRecord>& records) {
+  std::vector<Warning> warnings;
+  AddRateWarnings(report, records, warnings);
+  AddScheduleWarnings(report, records, warnings);
+  AddWarmStart(report, records, warnings);
+  AddTraceWarnings(report.workload, warnings);
   if (report.outcome.unfinished_sessions > 0) {
     warnings.push_back({"unfinished_sessions",
                         absl::StrCat(report.outcome.unfinished_sessions,

@@ -1,11 +1,13 @@
 // The load test against the whole server in this process.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/load/bench_command.h"
 #include "client/load/driver.h"
 #include "client/load/profiles.h"
 #include "client/load/summary.h"
@@ -186,7 +188,7 @@ TEST(BenchTest, WhatIsDueAndNeverSentIsCounted) {
   const Load run = Drive(options, *Profile("cold"));
   EXPECT_EQ(run.outcome.end, RunEnd::kDuration);
   Schedule schedule(options.schedule);
-  size_t due = 0;
+  size_t due = 1;  // at the start
   while (schedule.Next() < options.duration_seconds) ++due;
   EXPECT_EQ(run.records.size() + run.outcome.not_sent.size(), due);
   EXPECT_EQ(run.records.size(), 1u);
@@ -224,6 +226,34 @@ TEST(BenchTest, StopsAtOnceWhenAsked) {
   stopper.join();
   EXPECT_EQ(outcome.end, RunEnd::kInterrupted);
   for (const RequestRecord& r : recorder.Take()) EXPECT_TRUE(r.aborted);
+}
+
+TEST(BenchTest, TheExitCodeIsTheRunsNotThatOfItsFiles) {
+  TestServer server({.context_length = kWindow});
+  GlobalOptions globals;
+  globals.client.address = absl::StrCat("127.0.0.1:", server.grpc().inference_port());
+  const auto run = [&](std::vector<std::string> more) {
+    CLI::App app;
+    Command chosen;
+    AddBenchCommand(app, globals, chosen,
+                    [](const std::string&) { return absl::UnavailableError("disk is full"); });
+    std::vector<std::string> arguments{"bench", "--no-progress"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    std::reverse(arguments.begin(), arguments.end());
+    app.parse(arguments);
+    return chosen();
+  };
+  const std::vector<std::string> load{"--profile", "cold", "--concurrency", "1", "--requests", "1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), load.begin(), load.end());
+    return run(more);
+  };
+  const std::string folder = absl::StrCat(::testing::TempDir(), "/bench-", getpid(), "-");
+  EXPECT_EQ(with({}), 0);
+  EXPECT_EQ(with({"--output", folder + "a"}), kExitFailed);
+  EXPECT_EQ(with({"--output", folder + "b", "--slo", "ttft_p99=1us"}), kExitCheckFailed);
+  EXPECT_EQ(with({"--output", "/dev/null/run"}), kExitFailed);
+  EXPECT_EQ(run({"--trace", folder + "none", "--trace-format", "azure"}), kExitUsage);
 }
 
 TEST(BenchTest, IsInterruptedWhileItWaitsForTheLastReplies) {

@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
+
+#include "client/load/load_options.h"
 
 namespace reprise::client::load {
 namespace {
@@ -90,6 +94,34 @@ TEST(ScheduleTest, NamesWhatIsOutOfRange) {
   for (const char* name : {"poisson", "gamma", "ramp", "uniform", "trace", "closed"}) {
     EXPECT_EQ(ArrivalName(ParseArrival(name).value()), name);
   }
+}
+
+TEST(LoadOptionsTest, AnOptionThatDoesNothingIsRefused) {
+  inference::v1::Model model;
+  model.set_context_length(1024);
+  model.set_vocabulary_size(257);
+  model.set_chat_format("chatml");
+  const auto problem = [&](std::vector<std::string> arguments) {
+    CLI::App app;
+    LoadOptions options;
+    options.AddTo(app);
+    std::reverse(arguments.begin(), arguments.end());
+    app.parse(arguments);
+    LoadPlan plan;
+    return std::string(MakePlan(options, {}, model, plan).message());
+  };
+  const std::string trace = "tests/data/traces/azure.csv";
+  EXPECT_EQ(problem({"--profile", "api", "--rate", "2", "--cv", "2", "--length-scale", "2"}), "");
+  EXPECT_EQ(
+      problem({"--trace", trace, "--trace-format", "azure", "--arrival", "uniform", "--rate", "2"}),
+      "");
+  EXPECT_THAT(problem({"--trace", trace, "--trace-format", "azure", "--rate", "2"}),
+              HasSubstr("--rate: 2, does nothing with --trace-format azure and --arrival trace"));
+  EXPECT_THAT(problem({"--profile", "chat", "--rate", "2", "--concurrency", "2"}),
+              HasSubstr("--rate: 2, does nothing"));
+  EXPECT_THAT(problem({"--profile", "chat", "--end-rate", "2"}), HasSubstr("--end-rate"));
+  EXPECT_THAT(problem({"--profile", "chat", "--cv", "2"}), HasSubstr("--cv"));
+  EXPECT_THAT(problem({"--profile", "paper", "--length-scale", "2"}), HasSubstr("--length-scale"));
 }
 
 }  // namespace

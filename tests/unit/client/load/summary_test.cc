@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "client/format.h"
 #include "client/load/recorder.h"
 #include "client/load/report.h"
 #include "client/load/slo.h"
@@ -265,6 +267,43 @@ TEST(ReportTest, WarnsOfWhatMakesFiguresMislead) {
               ElementsAre("closed_loop", "coordinated_omission", "not_sent", "client_too_slow",
                           "warm_start", "malformed_trace", "clipped_prompts", "unfinished_sessions",
                           "cut_off", "errors"));
+}
+
+TEST(ReportTest, SaysWhyLessWasOfferedThanAskedFor) {
+  RunReport report = Report();
+  auto records = Records();
+  for (RequestRecord& r : records) r.sent = r.scheduled;
+  for (const auto& [rate, below] : {std::pair{1.05, false}, std::pair{1.2, true}}) {
+    report.rate = rate;  // 1 a second was offered
+    const auto codes = Codes(report, records);
+    EXPECT_EQ(std::count(codes.begin(), codes.end(), "below_rate"), below ? 1 : 0) << rate;
+  }
+  struct Case {
+    RunOutcome outcome;
+    const char* why;
+  };
+  for (const auto& [outcome, why] : {Case{{.unfinished_sessions = 9}, "window"},
+                                     Case{{.end = RunEnd::kInterrupted}, "interrupt"},
+                                     Case{{.end = RunEnd::kDuration}, "--duration"}}) {
+    report.outcome = outcome;
+    const auto warnings = FindWarnings(report, {});
+    ASSERT_FALSE(warnings.empty());
+    EXPECT_EQ(warnings[0].code, "nothing_sent");
+    EXPECT_THAT(warnings[0].message, HasSubstr(why));
+  }
+}
+
+TEST(ReportTest, NoTextReachesTheTerminalAsCommands) {
+  RunReport report = Report();
+  const std::string hostile = "a\x1b[2Jb\nc";
+  report.model.set_name(hostile);
+  report.workload.notes = {hostile};
+  report.warnings = {{"errors", hostile}};
+  report.summary.errors = {{hostile, 1}};
+  const std::string text = ConsoleText(report);
+  EXPECT_THAT(text, HasSubstr("note: a [2Jb c"));
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_EQ(FormatTable({{"h"}, {hostile}}).find('\x1b'), std::string::npos);
 }
 
 TEST(ReportTest, RunJsonHasWhatItsPageSays) {

@@ -75,6 +75,23 @@ TEST(TraceReaderTest, BurstGptRequestsOfOneSessionBeginAlike) {
   EXPECT_EQ(*sessions[2].start_seconds, 3);
 }
 
+TEST(TraceReaderTest, RepliesAreCutOnlyWhereTheWindowOverflows) {
+  const std::string text =
+      "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,24,1000\n"
+      "2023-11-16 18:15:47,25,1000\n";
+  TraceOptions options = Options("azure");
+  options.context_length = 1024;
+  auto source = ParseTrace(text, options);
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_EQ((*source)->facts().clipped, 1);
+  const auto sessions = All(**source);
+  EXPECT_EQ(sessions[0].turns[0].output_tokens, 1000);
+  EXPECT_EQ(sessions[1].turns[0].output_tokens, 256);
+  options.max_rows = 1;
+  EXPECT_THAT(std::string(ParseTrace(text, options).status().message()),
+              HasSubstr(":3: more than the limit of 1 requests"));
+}
+
 TEST(TraceReaderTest, LengthsAreScaled) {
   TraceOptions options = Options("azure");
   options.length_scale = 0.125;
