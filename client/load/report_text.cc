@@ -89,9 +89,11 @@ std::string TotalsText(const Summary& s) {
 std::string SloText(const std::vector<SloResult>& results) {
   std::string text;
   for (const auto& [slo, measured, met] : results) {
-    const std::string got = measured ? absl::StrFormat("%.6g", *measured) : "nothing";
-    absl::StrAppendFormat(&text, "SLO %s  %s: measured %s%s%s\n", met ? "met   " : "MISSED",
-                          slo.expression, got, slo.unit == "ms" ? " ms" : "", "");
+    const char* unit = slo.unit == "ms" ? " ms" : "";
+    const std::string got =
+        measured ? absl::StrFormat("%.6g%s", *measured, unit) : "nothing that ended";
+    absl::StrAppendFormat(&text, "SLO %s  %s: measured %s\n", met ? "met   " : "MISSED",
+                          slo.expression, got);
   }
   return text;
 }

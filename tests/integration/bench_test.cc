@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -252,6 +253,11 @@ TEST(BenchTest, TheExitCodeIsTheRunsNotThatOfItsFiles) {
   EXPECT_EQ(with({}), 0);
   EXPECT_EQ(with({"--output", folder + "a"}), kExitFailed);
   EXPECT_EQ(with({"--output", folder + "b", "--slo", "ttft_p99=1us"}), kExitCheckFailed);
+  for (const char* name : {"a", "b"}) {
+    for (const char* file : {"/run.json", "/requests.jsonl", "/summary.csv", ""}) {
+      EXPECT_EQ(std::remove((folder + name + file).c_str()), 0) << name << file;
+    }
+  }
   EXPECT_EQ(with({"--output", "/dev/null/run"}), kExitFailed);
   EXPECT_EQ(run({"--trace", folder + "none", "--trace-format", "azure"}), kExitUsage);
 }

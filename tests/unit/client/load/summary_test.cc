@@ -347,6 +347,8 @@ TEST(ReportTest, TheTextShowsColdBesideWarmAndTheMissedLimit) {
   EXPECT_THAT(text, HasSubstr("client_ttft = first token - sent"));
   EXPECT_THAT(text, HasSubstr("cold (nothing reused)"));
   EXPECT_THAT(text, HasSubstr("SLO MISSED  ttft_p99=1ms: measured 100 ms"));
+  report.slos = {{ParseSlo("e2e_p99=1ms").value(), std::nullopt, false}};
+  EXPECT_THAT(ConsoleText(report), HasSubstr("e2e_p99=1ms: measured nothing that ended\n"));
   EXPECT_THAT(text, Not(HasSubstr("nan")));
   const std::string csv = SummaryCsv(report.summary);
   EXPECT_THAT(csv, HasSubstr("client_ttft,warm,ms,2,100,"));
