@@ -66,6 +66,9 @@ class LoadDriver::Impl {
   void EndTurn(StreamCall& call) ABSL_LOCKS_EXCLUDED(mutex_);
   void Drain(const std::atomic<bool>& stop) ABSL_LOCKS_EXCLUDED(mutex_);
   void CountNotSent(SessionSource& source) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Full() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return options_.max_in_flight > 0 && in_flight_ >= options_.max_in_flight;
+  }
   bool Closed() const { return options_.schedule.arrival == Arrival::kClosed; }
 
   const DriverOptions options_;
@@ -208,8 +211,8 @@ bool LoadDriver::Impl::Over(bool stop) {
   const bool none_in_time = first == nullptr || first->record.scheduled >= end_;
   const bool idle = exhausted_ && in_flight_ == 0 && none_in_time;
   // What waits for its turn below the limit of requests in flight is not sent after the end.
-  const bool past = Now() >= end_ && (none_in_time || first->record.held_back ||
-                                      first->record.scheduled < released_at_);
+  const bool past =
+      Now() >= end_ && (none_in_time || Full() || first->record.scheduled < released_at_);
   if (past || (idle && first != nullptr)) outcome_.end = RunEnd::kDuration;
   return past || idle;
 }
@@ -218,16 +221,12 @@ bool LoadDriver::Impl::Over(bool stop) {
 OwnedCall LoadDriver::Impl::PopDue() {
   if (waiting_.empty()) return nullptr;
   const double scheduled = waiting_.front()->record.scheduled;
-  if (scheduled > Now() || scheduled >= end_) return nullptr;
-  if (options_.max_in_flight > 0 && in_flight_ >= options_.max_in_flight) {
-    waiting_.front()->record.held_back = true;
-    return nullptr;
-  }
+  if (scheduled > Now() || scheduled >= end_ || Full()) return nullptr;
   std::pop_heap(waiting_.begin(), waiting_.end(), Later);
   OwnedCall due = std::move(waiting_.back());
   waiting_.pop_back();
   // All that was due before a reply made room waited for it, not only the first in line.
-  due->record.held_back |= scheduled < released_at_;
+  due->record.held_back = scheduled < released_at_;
   arrivals_ -= due->arrival ? 1 : 0;
   outcome_.sessions += due->arrival ? 1 : 0;
   ++in_flight_;
@@ -241,7 +240,7 @@ OwnedCall LoadDriver::Impl::TakeDue(const std::atomic<bool>& stop, bool& over) {
   if (over) return nullptr;
   if (OwnedCall due = PopDue()) return due;
   absl::Duration wait = kPatience;
-  if (!waiting_.empty() && !waiting_.front()->record.held_back) {
+  if (!waiting_.empty() && !Full()) {
     const double seconds = waiting_.front()->record.scheduled - Now();
     wait = std::clamp(absl::Seconds(seconds), absl::ZeroDuration(), kPatience);
   }
@@ -284,9 +283,10 @@ void LoadDriver::Impl::Done(OwnedCall call) {
     r.reply->clear_text();
     r.reply->clear_token_ids();
   }
+  const double finished = r.finished;  // when what follows it is due: that did not wait for it
   recorder_.Finished(std::move(r));
   Lock lock(&mutex_);
-  if (options_.max_in_flight > 0 && in_flight_ >= options_.max_in_flight) released_at_ = Now();
+  if (Full()) released_at_ = finished;
   --in_flight_;
   changed_.Signal();
 }

@@ -178,6 +178,15 @@ TEST(BenchTest, AllThatWaitedForARequestInFlightIsMarked) {
   for (const RequestRecord& r : recorder.Take()) EXPECT_EQ(r.held_back, r.index >= 4) << r.index;
 }
 
+TEST(BenchTest, ASessionThatFollowsAnotherDidNotWaitForTheLimit) {
+  TestServer server({.context_length = kWindow});
+  DriverOptions options = Options(server, Arrival::kClosed);
+  options.concurrency = options.max_in_flight = 1;
+  for (const RequestRecord& r : Drive(options, *Profile("cold")).records) {
+    EXPECT_FALSE(r.held_back) << r.index;
+  }
+}
+
 TEST(BenchTest, WhatIsDueAndNeverSentIsCounted) {
   TestServer server({.context_length = kWindow});
   server.gate().Close();
