@@ -49,7 +49,7 @@ absl::Status Write(const PaperReport& report, const std::string& path) {
   csv.close();
   model.close();
   if (csv && model) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("cannot write ", path));
+  return absl::FailedPreconditionError(absl::StrCat("cannot write ", path));
 }
 
 int Run(const GlobalOptions& globals, const PaperOptions& options, const std::string& output) {

@@ -33,7 +33,7 @@ absl::Status WriteTextFile(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
-  if (!file.good()) return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
+  if (!file.good()) return absl::FailedPreconditionError(absl::StrCat(path, ": cannot be written"));
   return absl::OkStatus();
 }
 

@@ -166,7 +166,7 @@ const std::vector<RateName>& Rates() {
        1},
       {"hit_ratio", "Reused share of prompt tokens", "cached / prompt tokens", true, 1},
       {"ideal_hit_ratio", "Reused share of what was possible", "cached / ideal tokens", true, 1},
-      {"error_ratio", "Failed share of requests", "failed / sent", true, -1},
+      {"error_ratio", "Failed share of requests", "(failed + cut off at the end) / sent", true, -1},
       {"peak_in_flight", "Most requests in flight", "largest number at once", false, 0}};
   return *rates;
 }
