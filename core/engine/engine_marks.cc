@@ -26,11 +26,11 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkEntry(const EntryMark& mark) {
       if (again) return done->set_value(std::nullopt);
       auto marked = MarkNow(mark);
       if (!marked.ok()) return done->set_value(std::move(marked));
-      SaveUsage([done, marked](const absl::Status& stored) {
-        done->set_value(stored.ok() ? marked : absl::StatusOr<MarkedEntry>(stored));
+      SaveUsage([done, marked](absl::Status stored) {
+        done->set_value(stored.ok() ? marked : absl::StatusOr<MarkedEntry>(std::move(stored)));
       });
     });
-    if (const auto marked = done->get_future().get()) return *marked;
+    if (auto marked = done->get_future().get()) return *std::move(marked);
   }
 }
 
@@ -78,7 +78,7 @@ void EngineImpl::TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, i
 
 // Lets the next start evict in the order that holds now, and keep the marks. What the store does
 // not take is saved again with the next writes. `done`, if any, hears of it.
-void EngineImpl::SaveUsage(std::function<void(const absl::Status&)> done) {
+void EngineImpl::SaveUsage(std::function<void(absl::Status)> done) {
   std::vector<SegmentRecord> used;
   if (StoreOn()) {
     ForEachNamespace([&](CacheNamespace& in) {
@@ -89,12 +89,12 @@ void EngineImpl::SaveUsage(std::function<void(const absl::Status&)> done) {
   writer_->Post([this, used = std::move(used), done = std::move(done)] {
     absl::Status status = parts_.store->UpdateUsage(used);
     if (status.ok() && !done) return;
-    Post([this, used, done, status = std::move(status)] {
+    Post([this, used, done, status = std::move(status)]() mutable {
       if (!status.ok()) {
         for (const SegmentRecord& each : used) NamespaceOf(each.identity).disk.SaveAgain(each.key);
         StoreFailed(StoreFailure::kWrite, status);
       }
-      if (done) done(status);
+      if (done) done(std::move(status));
     });
   });
 }
