@@ -76,8 +76,9 @@ class Cold:
 
 
 def settings_of(model):
+    """Every reply is written at once: what is acknowledged, damaged or kept from the store is then known."""
     return (f"model.path={model}", "model.thread_count=1", "cache.similarity.enabled=false", "cache.store.flush_after_idle=0s",
-            "cache.host_bytes=33554432", "log.level=WARNING")
+            "cache.store.write_selectively=false", "cache.host_bytes=33554432", "log.level=WARNING")
 
 
 def verify_store(data, *flags):
