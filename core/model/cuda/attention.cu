@@ -208,20 +208,9 @@ cudaError_t Launch(const AttentionArgs& args, cudaStream_t stream) {
 cudaError_t LaunchNarrow(const AttentionArgs& args, cudaStream_t stream) {
   return WithHalf(args.kv.type, [&](auto half) {
     using T = decltype(half);
-    switch (args.kv.padded_dim) {
-      case 32:
-        return Launch<T, 32>(args, stream);
-      case 64:
-        return Launch<T, 64>(args, stream);
-      case 96:
-        return Launch<T, 96>(args, stream);
-      case 128:
-        return Launch<T, 128>(args, stream);
-      case 256:
-        return Launch<T, 256>(args, stream);
-      default:
-        return cudaErrorInvalidValue;
-    }
+    return WithPaddedDim<256>(args.kv.padded_dim, [&](auto dim) {
+      return Launch<T, decltype(dim)::value>(args, stream);
+    });
   });
 }
 

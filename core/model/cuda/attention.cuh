@@ -3,6 +3,8 @@
 // bit, so which one serves a tile is a matter of speed.
 #pragma once
 
+#include <type_traits>
+
 #include "core/model/cuda/mma.cuh"
 #include "core/model/cuda/tiled_rows.cuh"
 
@@ -156,6 +158,27 @@ __device__ __forceinline__ void StoreHalves(const AttentionArgs& args, int64_t a
   auto* to = reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(args.out) + at);
   *to = args.out_type == HalfType::kFp16 ? PackTwo<__half>(first, second)
                                          : PackTwo<__nv_bfloat16>(first, second);
+}
+
+// Calls `launch` with a std::integral_constant of the head's padded dimension, if that is one of
+// those that kernels are made for, the largest being kMost.
+template <int kMost, typename Launch>
+cudaError_t WithPaddedDim(int dim, const Launch& launch) {
+  switch (dim) {
+    case 32:
+      return launch(std::integral_constant<int, 32>());
+    case 64:
+      return launch(std::integral_constant<int, 64>());
+    case 96:
+      return launch(std::integral_constant<int, 96>());
+    case 128:
+      return launch(std::integral_constant<int, 128>());
+    case 256:
+      if constexpr (kMost >= 256) return launch(std::integral_constant<int, 256>());
+      [[fallthrough]];
+    default:
+      return cudaErrorInvalidValue;
+  }
 }
 
 }  // namespace reprise::cuda
