@@ -255,14 +255,12 @@ int32_t BlockCache::SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, abs
   return found.tokens;
 }
 
-void BlockCache::TakeMarks(NamespaceId in, absl::Span<const TokenId> ids, const SegmentMarks& marks,
-                           int32_t count) {
+void BlockCache::SetSegmentExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at,
+                                  int32_t count) {
   Tree& tree = *trees_[in];
-  if (marks.pinned_tokens > 0) SetPinned(in, ids, true).IgnoreError();
   const PrefixIndex::Match found = tree.index.FindWhole(ids);
   const bool all = found.tokens == static_cast<int32_t>(ids.size());
-  if (!all || found.hits.empty() || marks.expires == absl::InfiniteFuture()) return;
-  tree.marks.SetExpiry(found.hits.back().node, marks.expires, count);
+  if (all && !found.hits.empty()) tree.marks.SetExpiry(found.hits.back().node, at, count);
 }
 
 SegmentMarks BlockCache::MarksOf(NamespaceId in, absl::Span<const TokenId> ids,

@@ -93,10 +93,10 @@ class BlockCache {
   // never. How many they are; 0: not all of them are here.
   int32_t SetExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at);
 
-  // Marks the last `count` blocks of `ids` as the segment that they were loaded from: a pin, if
-  // there is room for one, and an expiry.
-  void TakeMarks(NamespaceId in, absl::Span<const TokenId> ids, const SegmentMarks& marks,
-                 int32_t count);
+  // Lets the last `count` blocks of `ids` expire at `at`, as the segment that they were loaded
+  // from; not where the last is of something longer.
+  void SetSegmentExpiry(NamespaceId in, absl::Span<const TokenId> ids, absl::Time at,
+                        int32_t count);
 
   // The marks of a segment of `ids` behind the first `from`: pinned, where an entry that ends
   // in it is; it expires as its last block.

@@ -277,6 +277,7 @@ class EngineImpl final : public Engine {
 
   // engine_marks.cc: what operators ask of entries, and their uses.
   absl::StatusOr<MarkedEntry> MarkNow(const EntryMark& mark);
+  void MarkLoaded(const SegmentRecord& record, absl::Span<const TokenId> ids);
   void UnpinLoaded(const CacheNamespace& in, absl::Span<const TokenId> ids);
   void SaveUsage(std::function<void(absl::Status)> done = nullptr);
   void TouchOnDisk(CacheNamespace& in, const DiskCache::Match& disk, int32_t tokens);

@@ -60,6 +60,16 @@ absl::StatusOr<MarkedEntry> EngineImpl::MarkNow(const EntryMark& mark) {
   return marked;
 }
 
+// The end of `ids` was loaded from `record`, whose marks go along. A pin that takes what others
+// were promised holds in the store alone.
+void EngineImpl::MarkLoaded(const SegmentRecord& record, absl::Span<const TokenId> ids) {
+  const CacheNamespace& in = NamespaceOf(record.identity);
+  if (record.pinned) PinInMemory(in, ids, true).IgnoreError();
+  if (record.expires_unix_ms <= 0) return;
+  blocks_.SetSegmentExpiry(in.id, ids, absl::FromUnixMillis(record.expires_unix_ms),
+                           BlocksFor(static_cast<int32_t>(record.ids.size())));
+}
+
 // What was loaded from a pinned segment is pinned to its end, wherever in it the entry ends.
 void EngineImpl::UnpinLoaded(const CacheNamespace& in, absl::Span<const TokenId> ids) {
   const PrefixIndex::Match found = in.disk.index().Find(ids);

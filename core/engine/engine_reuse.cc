@@ -228,10 +228,7 @@ bool EngineImpl::PlaceSegment(NamespaceId in, absl::Span<const TokenId> prefix,
     std::vector<TokenId> ids(prefix.begin(), prefix.end());
     ids.insert(ids.end(), record.ids.begin(), record.ids.end());
     blocks_.Commit(in, ids, absl::MakeSpan(blocks), /*whole_blocks_only=*/false);
-    SegmentMarks marks;  // a pin that takes what others were promised holds in the store alone
-    if (record.pinned) PinInMemory(NamespaceOf(record.identity), ids, true).IgnoreError();
-    if (record.expires_unix_ms > 0) marks.expires = absl::FromUnixMillis(record.expires_unix_ms);
-    blocks_.TakeMarks(in, ids, marks, static_cast<int32_t>(count));
+    MarkLoaded(record, ids);
   }
   for (const BlockId block : blocks) blocks_.Release(block);
   return placed;
