@@ -1,16 +1,9 @@
 #include "client/load/json_writer.h"
 
-#include <cmath>
-
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "core/base/json.h"
 
 namespace reprise::client::load {
-
-std::string JsonNumber(double number) {
-  return std::isfinite(number) ? absl::StrFormat("%.9g", number) : "null";
-}
 
 JsonObject& JsonObject::AddRaw(absl::string_view key, absl::string_view json) {
   absl::StrAppend(&members_, members_.size() > 1 ? "," : "", JsonQuote(key), ":", json);

@@ -49,6 +49,4 @@ class JsonList {
   std::string items_ = "[";
 };
 
-std::string JsonNumber(double number);
-
 }  // namespace reprise::client::load

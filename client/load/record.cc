@@ -2,6 +2,7 @@
 
 #include "client/format.h"
 #include "client/load/json_writer.h"
+#include "core/base/json.h"
 
 namespace reprise::client::load {
 namespace {

@@ -251,4 +251,8 @@ std::string JsonQuote(absl::string_view text) {
   return out + "\"";
 }
 
+std::string JsonNumber(double number) {
+  return std::isfinite(number) ? absl::StrFormat("%.9g", number) : "null";
+}
+
 }  // namespace reprise

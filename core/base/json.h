@@ -57,4 +57,7 @@ class JsonValue {
 // A JSON string literal with its quotes; invalid UTF-8 becomes U+FFFD.
 std::string JsonQuote(absl::string_view text);
 
+// Nine significant digits; null where `number` is not finite.
+std::string JsonNumber(double number);
+
 }  // namespace reprise

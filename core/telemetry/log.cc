@@ -3,10 +3,8 @@
 #include <spdlog/async.h>
 
 #include <atomic>
-#include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
@@ -47,8 +45,7 @@ std::string ValueText(const LogValue& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return JsonQuote(*text);
   if (const auto* integer = std::get_if<int64_t>(&value)) return absl::StrCat(*integer);
   if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "true" : "false";
-  const double number = std::get<double>(value);
-  return std::isfinite(number) ? absl::StrFormat("%.9g", number) : "null";
+  return JsonNumber(std::get<double>(value));
 }
 
 std::string FormatLine(bool json, LogLevel level, absl::string_view event,
